@@ -1,0 +1,92 @@
+"""Ids: UUIDv7 made by the client before the commit, shown as `run_` + 26 characters of base32.
+
+Crockford's alphabet (no I, L, O, U), lower case, most significant first, so that text order is time order.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from typing import Final
+from uuid import UUID
+
+from jobdeck.errors import ValidationError
+
+_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+_VALUES: Final = {char: index for index, char in enumerate(_ALPHABET)}
+_LENGTH: Final = 26
+PART_MIN: Final = 4
+"""Shortest prefix or tail that may stand for an id."""
+
+_lock = threading.Lock()
+_last = 0
+
+
+def new_id() -> UUID:
+    """A UUIDv7 (RFC 9562 method 3): milliseconds, then 12 bits of sub-millisecond time, then 62 random bits.
+
+    Ids of one process grow strictly, also when the wall clock stands still or goes back.
+    """
+    global _last
+    with _lock:
+        nanoseconds = time.time_ns()
+        stamp = (nanoseconds // 1_000_000 << 12) | (nanoseconds % 1_000_000 * 4096 // 1_000_000)
+        _last = stamp = max(stamp, _last + 1)
+    random = int.from_bytes(os.urandom(8), "big") & ((1 << 62) - 1)
+    return UUID(int=(stamp >> 12) << 80 | 0x7 << 76 | (stamp & 0xFFF) << 64 | 0b10 << 62 | random)
+
+
+def show_id(kind: str, value: UUID) -> str:
+    """`show_id("run", id)` is `run_` and 26 characters."""
+    number = value.int
+    return f"{kind}_" + "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
+
+
+def tail(shown: str, length: int = 6) -> str:
+    """The random end of a shown id: what lists print."""
+    return shown[-length:]
+
+
+def parse_id(kind: str, text: str) -> UUID:
+    """A whole id, shown or as a UUID. Raises ValidationError."""
+    body = text.removeprefix(f"{kind}_").lower()
+    if len(body) == _LENGTH and all(char in _VALUES for char in body) and body[0] in "01234567":
+        number = 0
+        for char in body:
+            number = number << 5 | _VALUES[char]
+        return UUID(int=number)
+    try:
+        return UUID(text)
+    except ValueError:
+        raise ValidationError(f"{text[:60]!r} is not an id of the form {kind}_…") from None
+
+
+def parse_part(kind: str, text: str) -> UUID | str:
+    """A whole id as UUID, else the part (4-25 characters, prefix or tail) to look up. Raises ValidationError."""
+    body = text.removeprefix(f"{kind}_").lower()
+    if PART_MIN <= len(body) < _LENGTH and re.fullmatch(f"[{_ALPHABET}]+", body):
+        return body
+    if len(body) < PART_MIN:
+        raise ValidationError(f"{text[:60]!r} is too short; give at least {PART_MIN} characters of the id")
+    return parse_id(kind, text)
+
+
+def prefix_range(part: str) -> tuple[UUID, UUID]:
+    """The lowest and highest id whose shown form begins with `part`."""
+    low = high = 0
+    for char in part:
+        low, high = low << 5 | _VALUES[char], high << 5 | _VALUES[char]
+    missing = 5 * (_LENGTH - len(part))
+    low, high = low << missing, (high << missing) | ((1 << missing) - 1)
+    top = (1 << 128) - 1
+    return UUID(int=min(low, top)), UUID(int=min(high, top))
+
+
+def tail_bits(part: str) -> tuple[int, int]:
+    """The value of a tail and how many low bits of the id it fixes."""
+    number = 0
+    for char in part:
+        number = number << 5 | _VALUES[char]
+    return number, 5 * len(part)

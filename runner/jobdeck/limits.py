@@ -1,0 +1,64 @@
+"""One table of limits and defaults (spec.md 1.2-1.8, X6-X30). Durations are seconds, sizes are bytes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+# Sizes of what is stored. JSON is measured as compact UTF-8.
+PARAMS_BYTES: Final = 256 * KIB
+RESULT_BYTES: Final = 256 * KIB
+CHECKPOINT_BYTES: Final = 256 * KIB
+METADATA_BYTES: Final = 16 * KIB
+ERROR_BYTES: Final = 8 * KIB
+LOG_LINE_BYTES: Final = 8 * KIB
+LOG_RUN_BYTES: Final = 10 * MIB
+JSON_DEPTH: Final = 32
+JSON_NODES: Final = 10_000
+
+# Lengths of names, in characters.
+NAME_CHARS: Final = 256
+SLUG_CHARS: Final = 64
+QUEUE_CHARS: Final = 128
+JOB_TYPE_CHARS: Final = 128
+MESSAGE_CHARS: Final = 512
+REASON_CHARS: Final = 512
+FILTER_CHARS: Final = 512
+TAGS: Final = 32
+TAG_CHARS: Final = 128
+
+# Numbers of a run.
+PRIORITY_MIN: Final = 1
+PRIORITY_MAX: Final = 10
+PRIORITY_DEFAULT: Final = 5
+MAX_ATTEMPTS_MIN: Final = 1
+MAX_ATTEMPTS_MAX: Final = 100
+MAX_ATTEMPTS_DEFAULT: Final = 3
+TIMEOUT_MAX: Final = 86_400
+DELAY_MAX: Final = 366 * 86_400
+CRASH_BUDGET: Final = 3
+ENQUEUE_BATCH: Final = 10_000
+
+# Times.
+LEASE: Final = 30.0
+CANCEL_GRACE: Final = 10.0
+SHUTDOWN_GRACE: Final = 30.0
+CANCEL_NOTICE: Final = 1.0
+BACKOFF_BASE: Final = 2.0
+BACKOFF_FACTOR: Final = 2.0
+BACKOFF_CAP: Final = 3_600.0
+
+# Pages of lists.
+PAGE_DEFAULT: Final = 50
+PAGE_MAX: Final = 500
+
+WORKER_CONCURRENCY: Final = 10
+DEFAULT_QUEUE: Final = "default"
+DEFAULT_TEAM: Final = "default"
+DEFAULT_PROJECT: Final = "default"
+
+QUEUE_PATTERN: Final = r"^[a-zA-Z0-9_-]{1,128}$"
+JOB_TYPE_PATTERN: Final = r"^[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,127}$"
+SLUG_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,63}$"

@@ -1,0 +1,260 @@
+"""The values that travel between store, engine, client and front ends. Immutable; times are aware UTC datetimes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from jobdeck import limits
+from jobdeck.ids import show_id
+from jobdeck.states import FailureKind, Status
+
+
+@dataclass(frozen=True, slots=True)
+class TeamScope:
+    """The team every read and write of team data is bound to; there is no way to the data without one."""
+
+    team_id: UUID
+    slug: str
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    id: UUID
+    slug: str
+    name: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    id: UUID
+    team_id: UUID
+    slug: str
+    name: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class JobType:
+    """A job type as its workers registered it; readable where its package is not installed."""
+
+    name: str
+    title: str
+    category: str
+    scope: str
+    schema: Mapping[str, Any]
+    defaults: Mapping[str, Any]
+    """Policies a run takes over where the trigger names none: max_attempts, timeout_s, single_flight."""
+    package: str
+    version: str
+    description: str = ""
+    live_workers: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Counts of records. `processed` includes `failed` and `skipped`; `total` is None while unknown."""
+
+    processed: int = 0
+    total: int | None = None
+    failed: int = 0
+    skipped: int = 0
+    message: str = ""
+
+    @property
+    def fraction(self) -> float | None:
+        """Between 0 and 1, or None where the total is unknown."""
+        return min(self.processed / self.total, 1.0) if self.total else None
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run to be enqueued, validated. Made by the client; `id` is fixed before the commit."""
+
+    id: UUID
+    team_id: UUID
+    project_id: UUID | None
+    job_type: str
+    params: str
+    """Compact JSON text of the params."""
+    name: str
+    category: str
+    queue: str = limits.DEFAULT_QUEUE
+    priority: int = limits.PRIORITY_DEFAULT
+    trigger_type: str = "immediate"
+    triggered_by: str = "system"
+    due_at: datetime | None = None
+    """None: now, by the database's clock."""
+    delay: timedelta | None = None
+    """Due this long after the database's now; goes before `due_at`."""
+    max_attempts: int = limits.MAX_ATTEMPTS_DEFAULT
+    timeout_s: float = 0.0
+    flight_key: str | None = None
+    """Single flight: at most one active run per (project, job type, key)."""
+    parent_run_id: UUID | None = None
+    notify: bool = False
+    tags: str | None = None
+    metadata: str | None = None
+    debug_mode: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try of a run by one worker. `outcome` is None while it runs."""
+
+    attempt: int
+    fence: int
+    worker_id: UUID | None
+    worker: str
+    """What people call the worker: host and process id."""
+    started_at: datetime
+    finished_at: datetime | None
+    outcome: str | None
+    error: str | None
+    traceback: str | None
+
+    @property
+    def duration(self) -> timedelta | None:
+        return self.finished_at - self.started_at if self.finished_at else None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as everybody reads it."""
+
+    id: UUID
+    team_id: UUID
+    team: str
+    project_id: UUID | None
+    project: str | None
+    job_type: str
+    name: str
+    category: str
+    status: Status
+    label: str
+    """The status, or the derived word that says more (scheduled, retrying, cancelling, stalled, held)."""
+    queue: str
+    priority: int
+    progress: Progress
+    attempt: int
+    max_attempts: int
+    failures: int
+    crash_count: int
+    timeout_s: float
+    trigger_type: str
+    triggered_by: str
+    created_at: datetime
+    due_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    heartbeat_at: datetime | None
+    cancel_requested_at: datetime | None
+    cancel_requested_by: str | None
+    cancel_reason: str | None
+    failure_kind: FailureKind | None
+    error: str | None
+    worker_id: UUID | None
+    parent_run_id: UUID | None
+    notify: bool
+    revision: int
+    """Grows with every change of the row: equal revisions are equal runs."""
+    held_reason: str | None = None
+    """Why a due run is not taken (label `held`)."""
+    params: Any = None
+    result: Any = None
+    traceback: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    actions: tuple[str, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+
+    @property
+    def shown_id(self) -> str:
+        return show_id("run", self.id)
+
+    @property
+    def duration(self) -> timedelta | None:
+        """From the first start to the end; None while it has not ended or never started."""
+        return self.finished_at - self.started_at if self.started_at and self.finished_at else None
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One line of a run's log. `id` grows within the run: it is the cursor for following."""
+
+    id: int
+    at: datetime
+    level: str
+    message: str
+    attempt: int
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs a list shows; all parts must hold. Empty sets mean no restriction."""
+
+    statuses: frozenset[str] = frozenset()
+    """Statuses and labels, matched exactly."""
+    job_type: str | None = None
+    queue: str | None = None
+    category: str | None = None
+    project: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    text: str | None = None
+    """A substring of the job type, the name or the shown id, case-insensitive."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunPage:
+    """One page of a list, newest first. `cursor` continues it; None at the end."""
+
+    runs: tuple[Run, ...]
+    cursor: str | None
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One runner process as it last reported."""
+
+    id: UUID
+    host: str
+    pid: int
+    version: str
+    state: str
+    """idle, busy, stalled, draining, stopped or lost."""
+    queues: tuple[str, ...]
+    job_types: tuple[str, ...]
+    slots: int
+    running: int
+    started_at: datetime
+    seen_at: datetime
+    finished_runs: int
+
+    @property
+    def label(self) -> str:
+        return f"{self.host}:{self.pid}"
+
+
+class CancelEffect(StrEnum):
+    """What a cancel did: the run ended at once, or its handler has been asked to stop."""
+
+    NOW = "now"
+    REQUESTED = "requested"
+
+
+@dataclass(frozen=True, slots=True)
+class CancelReply:
+    """The truth about a cancel: `cancelled` is True only where the run has ended as cancelled."""
+
+    run_id: UUID
+    status: Status
+    cancelled: bool
+    effect: CancelEffect

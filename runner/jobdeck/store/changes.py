@@ -1,0 +1,153 @@
+"""What people do to a run: cancel it, retry it. Guarded by the transition table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import insert, select, update
+
+from jobdeck.errors import AlreadyActive, Conflict, JobdeckError, NotCancellable, NotFound
+from jobdeck.ids import show_id
+from jobdeck.model import CancelEffect, CancelReply
+from jobdeck.states import ACTIVE, RETRYABLE, TERMINAL, WAITING, Status
+from jobdeck.store.schema import leases, run_events, runs
+from jobdeck.store.transaction import Hint, Rank, Tx, verb
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Ask a run of this team to stop."""
+
+    team_id: UUID
+    run_id: UUID
+    actor: str
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RetryRun:
+    """Put an ended run of this team back to pending, with a new epoch of failures and its history kept."""
+
+    team_id: UUID
+    run_id: UUID
+    actor: str
+    reason: str | None
+
+
+@verb(Rank.CHANGE)
+def cancel(tx: Tx, items: Sequence[Cancel]) -> Sequence[CancelReply | JobdeckError]:
+    """Waiting runs end at once; running ones are asked to stop. NotFound, NotCancellable."""
+    return [_cancel_one(tx, item) for item in items]
+
+
+def _cancel_one(tx: Tx, item: Cancel) -> CancelReply | JobdeckError:
+    row = _locked_run(tx, item.team_id, item.run_id)
+    if row is None:
+        return NotFound(f"no run {show_id('run', item.run_id)} in this team")
+    status = Status(row.status)
+    if status in TERMINAL:
+        return NotCancellable(f"{show_id('run', item.run_id)} has already ended as {status}", status=status)
+    # The first request stays: who asked, when and why is a fact that a second key press must not rewrite.
+    if row.cancel_requested_at is None:
+        _request(tx, item, status)
+    effect = CancelEffect.NOW if status in WAITING else CancelEffect.REQUESTED
+    after = Status.CANCELLED if status in WAITING else status
+    return CancelReply(item.run_id, after, after is Status.CANCELLED, effect)
+
+
+def _request(tx: Tx, item: Cancel, status: Status) -> None:
+    values: dict[str, Any] = {
+        "cancel_requested_at": tx.now,
+        "cancel_requested_by": item.actor,
+        "cancel_reason": item.reason,
+        "revision": runs.c.revision + 1,
+    }
+    if status in WAITING:
+        values |= {"status": Status.CANCELLED, "finished_at": tx.now}
+    tx.conn.execute(update(runs).where(runs.c.id == item.run_id, runs.c.status == status).values(values))
+    if status is Status.RUNNING:
+        tx.conn.execute(
+            update(leases).where(leases.c.run_id == item.run_id).values(cancel_requested_at=tx.now)
+        )
+        tx.hint(Hint.CANCEL)
+    _record(
+        tx, item.run_id, "cancelled" if status in WAITING else "cancel_requested", item.actor, item.reason
+    )
+    tx.hint(Hint.CHANGE)
+
+
+@verb(Rank.CHANGE)
+def retry(tx: Tx, items: Sequence[RetryRun]) -> Sequence[UUID | JobdeckError]:
+    """Failed, dead, cancelled and expired runs become pending. NotFound, Conflict, AlreadyActive."""
+    return [_retry_one(tx, item) for item in items]
+
+
+def _retry_one(tx: Tx, item: RetryRun) -> UUID | JobdeckError:
+    row = _locked_run(tx, item.team_id, item.run_id)
+    if row is None:
+        return NotFound(f"no run {show_id('run', item.run_id)} in this team")
+    status = Status(row.status)
+    if status not in RETRYABLE:
+        return Conflict(
+            f"{show_id('run', item.run_id)} is {status}; only {_words(RETRYABLE)} runs can be retried"
+        )
+    other = _flight_holder(tx, item.team_id, row.flight_key)
+    if other is not None:
+        shown = show_id("run", other)
+        return AlreadyActive(f"another run of this type is already active: {shown}", existing_run_id=shown)
+    tx.conn.execute(
+        update(runs)
+        .where(runs.c.id == item.run_id, runs.c.status == status)
+        .values(
+            status=Status.PENDING,
+            due_at=tx.now,
+            finished_at=None,
+            failures=0,
+            crash_count=0,
+            failure_kind=None,
+            error=None,
+            traceback=None,
+            result=None,
+            cancel_requested_at=None,
+            cancel_requested_by=None,
+            cancel_reason=None,
+            expires_at=None,
+            revision=runs.c.revision + 1,
+        )
+    )
+    _record(tx, item.run_id, "retried", item.actor, item.reason)
+    tx.hint(Hint.CHANGE | Hint.WORK)
+    return item.run_id
+
+
+def _locked_run(tx: Tx, team_id: UUID, run_id: UUID) -> Any:
+    query = select(runs.c.status, runs.c.cancel_requested_at, runs.c.flight_key).where(
+        runs.c.team_id == team_id, runs.c.id == run_id
+    )
+    return tx.conn.execute(tx.differences.locked(query)).one_or_none()
+
+
+def _flight_holder(tx: Tx, team_id: UUID, flight_key: str | None) -> UUID | None:
+    if flight_key is None:
+        return None
+    query = select(runs.c.id).where(
+        runs.c.team_id == team_id, runs.c.flight_key == flight_key, runs.c.status.in_(ACTIVE)
+    )
+    found: UUID | None = tx.conn.execute(query).scalar()
+    return found
+
+
+def _record(tx: Tx, run_id: UUID, kind: str, actor: str, reason: str | None) -> None:
+    data = json.dumps({"reason": reason}, ensure_ascii=False) if reason else None
+    tx.conn.execute(
+        insert(run_events),
+        {"run_id": run_id, "at": tx.now, "kind": kind, "actor": actor, "fence": 0, "data": data},
+    )
+
+
+def _words(statuses: frozenset[Status]) -> str:
+    return ", ".join(sorted(statuses))

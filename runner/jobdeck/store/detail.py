@@ -1,0 +1,92 @@
+"""One run as a whole: its record, attempts, events and log."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, select
+
+from jobdeck.clock import from_us
+from jobdeck.model import Attempt, LogEntry, Run, TeamScope
+from jobdeck.states import Status
+from jobdeck.store.rows import select_runs, to_runs
+from jobdeck.store.schema import attempts, leases, run_logs, runs
+
+
+def show(conn: Connection, now: int, scope: TeamScope, run_id: UUID) -> Run | None:
+    """The run with params, result, traceback and attempts; None where the team has no such run."""
+    query = select_runs(wide=True).where(runs.c.team_id == scope.team_id, runs.c.id == run_id)
+    row = conn.execute(query).mappings().one_or_none()
+    if row is None:
+        return None
+    run = to_runs(conn, [row], now)[0]
+    return replace(run, attempts=tuple(_attempts(conn, run)))
+
+
+def _attempts(conn: Connection, run: Run) -> list[Attempt]:
+    ended = select(attempts).where(attempts.c.run_id == run.id).order_by(attempts.c.fence)
+    found = [_attempt(row) for row in conn.execute(ended).mappings()]
+    if run.status is Status.RUNNING:
+        current = conn.execute(select(leases).where(leases.c.run_id == run.id)).mappings().one_or_none()
+        if current is not None:
+            found.append(_current(current, run.attempt))
+    return found
+
+
+def _attempt(row: Any) -> Attempt:
+    return Attempt(
+        attempt=row["attempt"],
+        fence=row["fence"],
+        worker_id=row["worker_id"],
+        worker=row["worker"],
+        started_at=from_us(row["started_at"]),
+        finished_at=from_us(row["finished_at"]),
+        outcome=row["outcome"],
+        error=row["error"],
+        traceback=row["traceback"],
+    )
+
+
+def _current(row: Any, ordinal: int) -> Attempt:
+    return Attempt(
+        attempt=ordinal,
+        fence=row["fence"],
+        worker_id=row["worker_id"],
+        worker=row["worker"],
+        started_at=from_us(row["claimed_at"]),
+        finished_at=None,
+        outcome=None,
+        error=None,
+        traceback=None,
+    )
+
+
+def logs(
+    conn: Connection,
+    scope: TeamScope,
+    run_id: UUID,
+    *,
+    after: int = 0,
+    limit: int = 1_000,
+    newest: bool = False,
+) -> list[LogEntry]:
+    """Entries of the run's log after the entry `after`, oldest first; with `newest` the last ones instead."""
+    mine = select(runs.c.id).where(runs.c.team_id == scope.team_id, runs.c.id == run_id)
+    query = select(run_logs).where(run_logs.c.run_id.in_(mine), run_logs.c.id > after).limit(limit)
+    query = query.order_by(run_logs.c.id.desc() if newest else run_logs.c.id)
+    found = [_entry(row) for row in conn.execute(query).mappings()]
+    return found[::-1] if newest else found
+
+
+def _entry(row: Any) -> LogEntry:
+    return LogEntry(
+        id=row["id"],
+        at=from_us(row["at"]),
+        level=row["level"],
+        message=row["message"],
+        attempt=row["attempt"],
+        fields=json.loads(row["fields"]) if row["fields"] else {},
+    )

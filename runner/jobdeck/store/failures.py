@@ -1,0 +1,93 @@
+"""What the drivers raise, in jobdeck's own words."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from jobdeck.errors import DatabaseFull, DatabaseUnavailable, JobdeckError
+
+_DEADLOCK = "40P01"
+_SERIALIZATION = "40001"
+# A verb looks before it inserts; this one looked before the other transaction committed, and will see it now.
+_UNIQUE_VIOLATION = "23505"
+# Classes of SQLSTATE: connection exception, operator intervention (shutdown), insufficient resources.
+_GONE = ("08", "57P", "53")
+_DISK_FULL = "53100"
+
+
+def sqlstate(error: BaseException) -> str:
+    """The SQLSTATE behind an error of the PostgreSQL driver, or an empty text."""
+    seen: BaseException | None = error
+    while seen is not None:
+        code = getattr(seen, "sqlstate", None)
+        if isinstance(code, str):
+            return code
+        seen = getattr(seen, "orig", None) or seen.__cause__
+    return ""
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same transaction may be tried again at once: it lost against another one and was undone."""
+    return sqlstate(error) in (_DEADLOCK, _SERIALIZATION, _UNIQUE_VIOLATION)
+
+
+def translate(error: Exception) -> Exception:
+    """A DatabaseError where the database as a whole refuses; anything else as it is."""
+    if isinstance(error, JobdeckError):
+        return error
+    if isinstance(error, DBAPIError) and isinstance(error.orig, sqlite3.Error):
+        return _translate_sqlite(error.orig) or error
+    if isinstance(error, sqlite3.Error):
+        return _translate_sqlite(error) or error
+    code = sqlstate(error)
+    if code == _DISK_FULL:
+        return DatabaseFull()
+    if code.startswith(_GONE) or isinstance(error, OSError | InterfaceError | PoolTimeout | TimeoutError):
+        return DatabaseUnavailable(f"the database cannot be reached: {_first_line(error)}")
+    # Without a statement it was the connecting that failed, or the commit.
+    broken = isinstance(error, DBAPIError) and (error.connection_invalidated or error.statement is None)
+    if broken or isinstance(error, OperationalError):
+        return DatabaseUnavailable(f"the database cannot be reached: {_first_line(error)}")
+    return error
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Whatever the drivers raise inside leaves as `translate` has it."""
+    try:
+        yield
+    except Exception as error:
+        failure = translate(error)
+        if failure is error:
+            raise
+        raise failure from error
+
+
+def _translate_sqlite(error: sqlite3.Error) -> Exception | None:
+    name = getattr(error, "sqlite_errorname", "") or ""
+    if name.startswith("SQLITE_FULL"):
+        return DatabaseFull()
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return DatabaseUnavailable("another process holds the database's write lock for too long; try again")
+    if name.startswith(
+        (
+            "SQLITE_IOERR",
+            "SQLITE_CANTOPEN",
+            "SQLITE_READONLY",
+            "SQLITE_CORRUPT",
+            "SQLITE_NOTADB",
+            "SQLITE_PERM",
+        )
+    ):
+        return DatabaseUnavailable(f"the database file cannot be used: {error}")
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(getattr(error, "orig", None) or error).strip() or type(error).__name__
+    return text.splitlines()[0][:200]

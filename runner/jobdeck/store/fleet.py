@@ -1,0 +1,215 @@
+"""Workers and the job types they know."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from jobdeck.clock import from_us
+from jobdeck.errors import JobdeckError
+from jobdeck.model import JobType, Worker
+from jobdeck.store.schema import job_types, leases, workers
+from jobdeck.store.transaction import Hint, Rank, Tx, verb
+
+_KEEP_SILENT_US = 24 * 3_600 * 1_000_000
+_STATES_ENDED = ("stopped",)
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """A worker that starts, with the job types it brings."""
+
+    worker_id: UUID
+    host: str
+    pid: int
+    version: str
+    queues: tuple[str, ...]
+    slots: int
+    lease_us: int
+    types: tuple[JobType, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """A worker that ends in order."""
+
+    worker_id: UUID
+
+
+@verb(Rank.CHANGE)
+def register(tx: Tx, items: Sequence[Register]) -> Sequence[JobdeckError | None]:
+    """Make the worker known and bring its job types up to date."""
+    for item in items:
+        save_types(tx, item.types)
+        tx.conn.execute(
+            insert(workers),
+            {
+                "id": item.worker_id,
+                "host": item.host,
+                "pid": item.pid,
+                "version": item.version,
+                "queues": json.dumps(item.queues),
+                "job_types": json.dumps([kind.name for kind in item.types]),
+                "slots": item.slots,
+                "state": "live",
+                "started_at": tx.now,
+                "seen_at": tx.now,
+                "alive_until": tx.now + item.lease_us,
+            },
+        )
+        _forget_silent(tx)
+    tx.hint(Hint.CHANGE)
+    return [None] * len(items)
+
+
+def _forget_silent(tx: Tx) -> None:
+    """Drop workers gone for a day that hold nothing: a run never loses the worker its lease names."""
+    holding = select(leases.c.worker_id)
+    old = workers.c.alive_until < tx.now - _KEEP_SILENT_US
+    tx.conn.execute(delete(workers).where(old, workers.c.id.not_in(holding)))
+
+
+def save_types(tx: Tx, types: Sequence[JobType]) -> None:
+    """Insert or update rows of job types; unchanged ones are left alone."""
+    stored = {row["name"]: row for row in tx.conn.execute(select(job_types)).mappings()}
+    for kind in types:
+        row = _type_row(kind)
+        before = stored.get(kind.name)
+        if before is None:
+            tx.conn.execute(insert(job_types), row | {"updated_at": tx.now})
+        elif any(before[name] != value for name, value in row.items()):
+            tx.conn.execute(
+                update(job_types).where(job_types.c.name == kind.name).values(row | {"updated_at": tx.now})
+            )
+
+
+def _type_row(kind: JobType) -> dict[str, Any]:
+    return {
+        "name": kind.name,
+        "title": kind.title,
+        "category": kind.category,
+        "scope": kind.scope,
+        "schema": json.dumps(kind.schema, sort_keys=True),
+        "defaults": json.dumps(kind.defaults, sort_keys=True),
+        "package": kind.package,
+        "version": kind.version,
+        "description": kind.description,
+    }
+
+
+@verb(Rank.CHANGE)
+def leave(tx: Tx, items: Sequence[Leave]) -> Sequence[JobdeckError | None]:
+    """Mark workers as stopped; what they still hold is left to recovery."""
+    ids = [item.worker_id for item in items]
+    tx.conn.execute(
+        update(workers)
+        .where(workers.c.id.in_(ids))
+        .values(state="stopped", running=0, seen_at=tx.now, alive_until=tx.now)
+    )
+    tx.hint(Hint.CHANGE)
+    return [None] * len(items)
+
+
+def list_workers(conn: Connection, now: int) -> list[Worker]:
+    """Workers, live ones first, then by start, newest first."""
+    counted = select(leases.c.worker_id, func.count()).group_by(leases.c.worker_id)
+    held: dict[UUID, int] = dict(conn.execute(counted).all())
+    query = select(workers).order_by(workers.c.started_at.desc())
+    found = [_worker(row, now, held.get(row["id"], 0)) for row in conn.execute(query).mappings()]
+    return sorted(found, key=lambda worker: worker.state in ("stopped", "lost"))
+
+
+def _worker(row: Any, now: int, running: int) -> Worker:
+    return Worker(
+        id=row["id"],
+        host=row["host"],
+        pid=row["pid"],
+        version=row["version"],
+        state=_state(row, now, running),
+        queues=tuple(json.loads(row["queues"])),
+        job_types=tuple(json.loads(row["job_types"])),
+        slots=row["slots"],
+        running=running,
+        started_at=from_us(row["started_at"]),
+        seen_at=from_us(row["seen_at"]),
+        finished_runs=row["finished_runs"],
+    )
+
+
+def _state(row: Any, now: int, running: int) -> str:
+    if row["state"] in _STATES_ENDED:
+        return str(row["state"])
+    if row["alive_until"] <= now:
+        return "lost"
+    if row["state"] == "draining":
+        return "draining"
+    if row["stalled"]:
+        return "stalled"
+    return "busy" if running else "idle"
+
+
+@dataclass(frozen=True, slots=True)
+class LiveWork:
+    """What the live workers can take: their job types, each with the queues served (None: every queue)."""
+
+    any_worker: bool
+    served: frozenset[tuple[str, str | None]]
+
+    def refusal(self, job_type: str, queue: str) -> str | None:
+        """Why nobody takes a due run of this type and queue; None where somebody can."""
+        if (job_type, None) in self.served or (job_type, queue) in self.served:
+            return None
+        if not self.any_worker:
+            return "no worker is running; start one with: jobdeck runner"
+        if not any(known == job_type for known, _ in self.served):
+            return f"no live worker knows the job type {job_type}"
+        return f"no live worker takes the queue {queue}; start one with: jobdeck runner --queue {queue}"
+
+
+def live_work(conn: Connection, now: int) -> LiveWork:
+    """What the workers that are alive now can take."""
+    query = select(workers.c.queues, workers.c.job_types).where(
+        workers.c.alive_until > now, workers.c.state.not_in(("stopped", "draining"))
+    )
+    rows = conn.execute(query).all()
+    served = {
+        (kind, queue)
+        for row in rows
+        for kind in json.loads(row.job_types)
+        for queue in (json.loads(row.queues) or [None])
+    }
+    return LiveWork(bool(rows), frozenset(served))
+
+
+def list_types(conn: Connection, now: int) -> list[JobType]:
+    """All known job types by name, with how many live workers know each."""
+    query = select(workers.c.job_types).where(workers.c.alive_until > now)
+    live = [set(json.loads(row.job_types)) for row in conn.execute(query)]
+    rows = conn.execute(select(job_types).order_by(job_types.c.name)).mappings()
+    return [_job_type(row, sum(row["name"] in known for known in live)) for row in rows]
+
+
+def find_type(conn: Connection, name: str) -> JobType | None:
+    """The job type as a worker registered it last."""
+    row = conn.execute(select(job_types).where(job_types.c.name == name)).mappings().one_or_none()
+    return None if row is None else _job_type(row, 0)
+
+
+def _job_type(row: Any, live: int) -> JobType:
+    return JobType(
+        name=row["name"],
+        title=row["title"],
+        category=row["category"],
+        scope=row["scope"],
+        schema=json.loads(row["schema"]),
+        defaults=json.loads(row["defaults"]),
+        package=row["package"],
+        version=row["version"],
+        description=row["description"],
+        live_workers=live,
+    )

@@ -1,0 +1,81 @@
+"""LISTEN on a connection of its own: the hints of other processes. Polling is the truth, this only shortens it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from typing import Any
+
+from sqlalchemy import URL
+
+from jobdeck.store.postgres_differences import CHANNEL
+from jobdeck.store.signals import Signals
+from jobdeck.store.transaction import Hint
+
+_CHECK_EVERY = 10.0
+_CHECK_TIMEOUT = 5.0
+_RECONNECT_MAX = 15.0
+_ALL = (Hint.WORK | Hint.CANCEL | Hint.CHANGE).value
+
+
+class NotificationListener:
+    """Keeps a LISTEN alive: checks it every 10 s, makes it anew as soon as it is gone, and hints at once after that."""
+
+    def __init__(self, url: URL, signals: Signals) -> None:
+        self._dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
+        self._signals = signals
+        self._task: asyncio.Task[None] | None = None
+        self._listening = asyncio.Event()
+
+    async def start(self) -> None:
+        """Begin in the background and wait a moment for the first LISTEN."""
+        self._task = asyncio.create_task(self._run(), name="jobdeck-listen")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._listening.wait(), _CHECK_TIMEOUT)
+
+    async def stop(self) -> None:
+        """End the listener and its connection."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        import asyncpg
+
+        pause = 0.5
+        while True:
+            with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+                await self._listen(asyncpg)
+            if self._listening.is_set():
+                pause = 0.5
+            self._listening.clear()
+            await asyncio.sleep(random.uniform(pause / 2, pause))
+            pause = min(pause * 2, _RECONNECT_MAX)
+
+    async def _listen(self, asyncpg: Any) -> None:
+        conn = await asyncpg.connect(self._dsn, timeout=_CHECK_TIMEOUT)
+        gone = asyncio.Event()
+        conn.add_termination_listener(lambda _conn: gone.set())
+        try:
+            await conn.add_listener(CHANNEL, self._heard)
+            self._listening.set()
+            # Whatever was said while nobody listened.
+            self._signals.publish(Hint(_ALL))
+            while not await _set_within(gone, _CHECK_EVERY):
+                channels = await conn.fetch("SELECT pg_listening_channels()", timeout=_CHECK_TIMEOUT)
+                if not channels:
+                    return
+        finally:
+            conn.terminate()
+
+    def _heard(self, _connection: Any, _pid: int, _channel: str, payload: str) -> None:
+        with contextlib.suppress(ValueError):
+            self._signals.publish(Hint(int(payload) & _ALL))
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> bool:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+    return event.is_set()

@@ -1,0 +1,102 @@
+"""From a URL to a database: which of the two, and whether its schema is the one this jobdeck works with."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from jobdeck.errors import ConfigError
+from jobdeck.store.database import Database
+from jobdeck.store.failures import translated
+from jobdeck.store.revision import HEAD, current, wrong_revision
+from jobdeck.store.sqlite import SqliteDatabase
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """The schema revision of a database and the one this jobdeck works with."""
+
+    current: str | None
+    head: str
+
+    @property
+    def ok(self) -> bool:
+        return self.current == self.head
+
+
+def database_of(url: str, *, pool_size: int = 5, busy_timeout: float = 5.0) -> Database:
+    """The database behind a SQLAlchemy URL, not yet open. Raises ConfigError for one that jobdeck cannot use."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise ConfigError(
+            "database_url is not a URL; write sqlite:///file.db or postgresql://user@host/name"
+        ) from None
+    backend = parsed.get_backend_name()
+    if backend == "sqlite":
+        if not parsed.database or parsed.database == ":memory:":
+            raise ConfigError("a SQLite database needs a file: sqlite:///file.db")
+        return SqliteDatabase(Path(parsed.database).expanduser().absolute(), busy_timeout=busy_timeout)
+    if backend == "postgresql":
+        return _postgres(url, pool_size)
+    raise ConfigError(f"jobdeck works on SQLite and PostgreSQL, not on {backend}")
+
+
+def _postgres(url: str, pool_size: int) -> Database:
+    try:
+        import asyncpg  # noqa: F401  only to say what is missing
+    except ImportError:
+        raise ConfigError('PostgreSQL needs the extra "postgres": pip install "jobdeck[postgres]"') from None
+    from jobdeck.store.postgres import PostgresDatabase
+
+    return PostgresDatabase(make_url(url).set(drivername="postgresql+asyncpg"), pool_size=pool_size)
+
+
+async def revision_of(database: Database) -> Revision:
+    """Read the revision of an open database."""
+    return Revision(await database.read(current), HEAD)
+
+
+async def require_head(database: Database) -> None:
+    """Raise WrongRevision, with the command that mends it, unless the schema is the one of this jobdeck."""
+    found = await revision_of(database)
+    if not found.ok:
+        raise wrong_revision(found.current)
+
+
+async def upgrade(url: str) -> None:
+    """Bring the schema to this jobdeck's revision, in one transaction. Safe to run twice and by two at once.
+
+    Raises DatabaseUnavailable, and WrongRevision where the schema is newer than this jobdeck.
+    """
+    parsed = make_url(url)
+    with translated():
+        if parsed.get_backend_name() == "sqlite":
+            await asyncio.to_thread(_upgrade_sqlite, parsed.database or "")
+        else:
+            await _upgrade_server(parsed)
+
+
+async def _upgrade_server(url: URL) -> None:
+    from sqlalchemy.ext.asyncio import create_async_engine
+    from sqlalchemy.pool import NullPool
+
+    from jobdeck.store import migrate
+
+    engine = create_async_engine(url.set(drivername="postgresql+asyncpg"), poolclass=NullPool)
+    async with engine.begin() as conn:
+        await conn.run_sync(migrate.upgrade)
+
+
+def _upgrade_sqlite(name: str) -> None:
+    from jobdeck.store import migrate
+    from jobdeck.store.sqlite import prepare_file, writer_engine
+
+    path = Path(name).expanduser().absolute()
+    prepare_file(path)
+    with writer_engine(path, busy_timeout=30.0).begin() as conn:
+        migrate.upgrade(conn)

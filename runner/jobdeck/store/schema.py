@@ -1,0 +1,283 @@
+"""The tables. Times are integer microseconds since 1970 UTC by the database's clock; JSON is text.
+
+Wide facts of a run are written once in `runs`; what changes while it runs is one narrow row of `leases`, deleted
+at the end. Columns for triggers, limits, approvals and lineage that spec.md states are part of the first schema.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from jobdeck.states import Status
+from jobdeck.store.columns import Id, Json
+
+metadata: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+_STATUSES: Final = ", ".join(f"'{status.value}'" for status in Status)
+_ACTIVE: Final = "status IN ('awaiting_approval', 'pending', 'running')"
+_ROW_ID: Final = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def _number(name: str, default: int = 0) -> Column[Any]:
+    return Column(name, Integer, nullable=False, server_default=text(str(default)))
+
+
+def _flag(name: str) -> Column[Any]:
+    return Column(name, Boolean, nullable=False, server_default=text("false"))
+
+
+def _progress() -> list[Column[Any]]:
+    return [
+        Column("processed", BigInteger, nullable=False, server_default=text("0")),
+        Column("total", BigInteger),
+        Column("failed", BigInteger, nullable=False, server_default=text("0")),
+        Column("skipped", BigInteger, nullable=False, server_default=text("0")),
+        Column("message", Text, nullable=False, server_default=text("''")),
+    ]
+
+
+teams = Table(
+    "teams",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("slug", Text, nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+projects = Table(
+    "projects",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("team_id", Id, ForeignKey("teams.id"), nullable=False),
+    Column("slug", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("team_id", "slug"),
+    UniqueConstraint("team_id", "id"),
+)
+
+job_types = Table(
+    "job_types",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("title", Text, nullable=False),
+    Column("category", Text, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("schema", Json, nullable=False),
+    Column("defaults", Json, nullable=False),
+    Column("package", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("queues", Json, nullable=False),
+    Column("job_types", Json, nullable=False),
+    Column("slots", Integer, nullable=False),
+    _number("running"),
+    Column("state", Text, nullable=False),
+    _flag("stalled"),
+    Column("started_at", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+    Column("alive_until", BigInteger, nullable=False),
+    Column("finished_runs", BigInteger, nullable=False, server_default=text("0")),
+    Column("rss_bytes", BigInteger),
+    Index(None, "alive_until"),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("team_id", Id, ForeignKey("teams.id"), nullable=False),
+    Column("project_id", Id),
+    Column("status", Text, nullable=False),
+    Column("queue", Text, nullable=False),
+    Column("job_type", Text, nullable=False),
+    Column("priority", SmallInteger, nullable=False),
+    Column("due_at", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("started_at", BigInteger),
+    Column("finished_at", BigInteger),
+    Column("expires_at", BigInteger),
+    _number("revision", 1),
+    # Counters (design: fence keys the attempts, failures alone is compared with max_attempts).
+    _number("fence"),
+    _number("attempt"),
+    _number("failures"),
+    _number("crash_count"),
+    _number("max_attempts", 3),
+    Column("timeout_s", Float, nullable=False, server_default=text("0")),
+    # What was asked for, written once.
+    Column("name", Text, nullable=False),
+    Column("category", Text, nullable=False),
+    Column("trigger_type", Text, nullable=False),
+    Column("triggered_by", Text, nullable=False),
+    Column("job_id", Id),
+    Column("job_version", Integer),
+    Column("schedule_id", Id),
+    Column("batch_id", Id),
+    Column("parent_run_id", Id),
+    Column("continuation_of", Id),
+    Column("flight_key", Text),
+    Column("concurrency_key", Text),
+    Column("idempotency_key", Text),
+    Column("dedupe_key", Text),
+    Column("callback_url", Text),
+    _flag("notify"),
+    _flag("debug_mode"),
+    _flag("requires_approval"),
+    Column("approved_at", BigInteger),
+    Column("approved_by", Text),
+    Column("tags", Json),
+    Column("metadata", Json),
+    Column("params", Json, nullable=False),
+    # How it went; progress is copied here from the lease when an attempt ends.
+    *_progress(),
+    Column("cancel_requested_at", BigInteger),
+    Column("cancel_requested_by", Text),
+    Column("cancel_reason", Text),
+    Column("failure_kind", Text),
+    Column("error", Text),
+    Column("traceback", Text),
+    Column("result", Json),
+    Column("log_bytes", BigInteger, nullable=False, server_default=text("0")),
+    ForeignKeyConstraint(["team_id", "project_id"], ["projects.team_id", "projects.id"]),
+    CheckConstraint(f"status IN ({_STATUSES})", name="status"),
+    CheckConstraint("priority BETWEEN 1 AND 10", name="priority"),
+    CheckConstraint("max_attempts BETWEEN 1 AND 100", name="max_attempts"),
+)
+
+# Claim walks lanes (team, queue, type, priority) and takes the earliest due of each: the live part only.
+Index(
+    "ix_runs_pending",
+    runs.c.team_id,
+    runs.c.queue,
+    runs.c.job_type,
+    runs.c.priority,
+    runs.c.due_at,
+    runs.c.id,
+    sqlite_where=text("status = 'pending'"),
+    postgresql_where=text("status = 'pending'"),
+)
+Index("ix_runs_list", runs.c.team_id, runs.c.created_at, runs.c.id)
+Index("ix_runs_list_status", runs.c.team_id, runs.c.status, runs.c.created_at, runs.c.id)
+Index("ix_runs_list_type", runs.c.team_id, runs.c.job_type, runs.c.created_at, runs.c.id)
+Index(
+    "uq_runs_flight",
+    runs.c.team_id,
+    runs.c.flight_key,
+    unique=True,
+    sqlite_where=text(f"flight_key IS NOT NULL AND {_ACTIVE}"),
+    postgresql_where=text(f"flight_key IS NOT NULL AND {_ACTIVE}"),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("run_id", Id, ForeignKey("runs.id"), primary_key=True),
+    Column("team_id", Id, nullable=False),
+    Column("fence", Integer, nullable=False),
+    Column("worker_id", Id, nullable=False),
+    Column("worker", Text, nullable=False),
+    Column("claimed_at", BigInteger, nullable=False),
+    Column("beat_at", BigInteger, nullable=False),
+    Column("lease_until", BigInteger, nullable=False),
+    Column("cancel_requested_at", BigInteger),
+    _flag("stalled"),
+    _number("revision"),
+    *_progress(),
+    Column("progress_at", BigInteger),
+    Column("progress_gap", BigInteger),
+    Column("log_bytes", BigInteger, nullable=False, server_default=text("0")),
+    Index(None, "worker_id"),
+    # Beats and progress rewrite these rows all the time; room on the page keeps such updates off the indexes.
+    postgresql_with={"fillfactor": 50},
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("run_id", Id, ForeignKey("runs.id"), nullable=False),
+    Column("fence", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("worker_id", Id),
+    Column("worker", Text, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("finished_at", BigInteger, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("error", Text),
+    Column("traceback", Text),
+    PrimaryKeyConstraint("run_id", "fence"),
+)
+
+run_events = Table(
+    "run_events",
+    metadata,
+    Column("id", _ROW_ID, Identity(always=True), primary_key=True),
+    Column("run_id", Id, ForeignKey("runs.id"), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("fence", Integer, nullable=False),
+    Column("data", Json),
+    Index(None, "run_id"),
+)
+
+run_logs = Table(
+    "run_logs",
+    metadata,
+    Column("id", _ROW_ID, Identity(always=True), primary_key=True),
+    Column("run_id", Id, ForeignKey("runs.id"), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("level", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("fields", Json),
+    Index(None, "run_id", "id"),
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("run_id", Id, ForeignKey("runs.id"), primary_key=True),
+    Column("fence", Integer, nullable=False),
+    Column("state", Json, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+)

@@ -1,0 +1,86 @@
+"""What a store verb works with, and what a verb is.
+
+A verb is a plain function `(tx, items) -> results`, set-based: one statement per kind, however many items. Whatever
+waits in a process joins one transaction; each item gets its own result after the commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Flag, IntEnum, auto
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import Connection
+
+from jobdeck.errors import JobdeckError
+from jobdeck.store.differences import Differences
+
+I = TypeVar("I")  # noqa: E741  the item of a verb
+R = TypeVar("R")
+
+
+class Hint(Flag):
+    """What a commit may have changed for others: a reason to look, never the truth itself."""
+
+    NONE = 0
+    WORK = auto()
+    """Something may have become claimable."""
+    CANCEL = auto()
+    """A running run has been asked to stop."""
+    CHANGE = auto()
+    """Something people look at has changed."""
+
+
+@dataclass(slots=True)
+class Tx:
+    """One open write transaction. `now` is the database's clock, microseconds UTC, read once as it began."""
+
+    conn: Connection
+    now: int
+    differences: Differences
+    hints: Hint = field(default=Hint.NONE)
+
+    def hint(self, hint: Hint) -> None:
+        """Tell the others after the commit."""
+        self.hints |= hint
+
+
+class Rank(IntEnum):
+    """Order of verbs inside one transaction: what keeps leases alive goes first."""
+
+    BEAT = 0
+    REPORT = 1
+    FINISH = 2
+    CHANGE = 3
+    ENQUEUE = 4
+    CLAIM = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Verb(Generic[I, R]):
+    """A set-based write. `run` returns one result per item; a JobdeckError as a result fails that item alone."""
+
+    run: Callable[[Tx, Sequence[I]], Sequence[R | JobdeckError]]
+    rank: Rank
+
+    @property
+    def name(self) -> str:
+        return self.run.__name__
+
+    def __call__(self, tx: Tx, items: Sequence[I]) -> Sequence[R | JobdeckError]:
+        return self.run(tx, items)
+
+
+def verb(
+    rank: Rank,
+) -> Callable[[Callable[[Tx, Sequence[I]], Sequence[R | JobdeckError]]], Verb[I, R]]:
+    """Declare a set-based verb."""
+
+    def declare(run: Callable[[Tx, Sequence[I]], Sequence[R | JobdeckError]]) -> Verb[I, R]:
+        return Verb(run, rank)
+
+    return declare
+
+
+Read = Callable[..., Any]

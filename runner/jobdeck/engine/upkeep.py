@@ -1,0 +1,79 @@
+"""What a worker does at intervals beside its runs: beats, recovery, reports, the look-out for cancels and stalls."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from jobdeck.clock import Clock
+from jobdeck.engine.heart import Heart
+from jobdeck.engine.options import WorkerOptions
+from jobdeck.engine.reporter import Reporter
+
+# After something that the database did not take: soon enough to save leases that are about to run out.
+_TRY_AGAIN = 1.0
+
+
+class Upkeep:
+    """The services of a worker, each a task of its own."""
+
+    def __init__(self, heart: Heart, reporter: Reporter, options: WorkerOptions, clock: Clock) -> None:
+        self._heart = heart
+        self._reporter = reporter
+        self._options = options
+        self._clock = clock
+        self._drawn = random.Random()
+        self._cancel_hint = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Start all services; each acts at once."""
+        self._tasks = [asyncio.create_task(service) for service in self._services()]
+
+    async def stop(self) -> None:
+        """End all services."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def check(self) -> None:
+        """Raise RuntimeError where a service has failed: without its heart a worker would lose its runs."""
+        for task in self._tasks:
+            if task.done() and not task.cancelled():
+                raise RuntimeError("a service of the worker has failed") from task.exception()
+
+    def look_for_cancels(self) -> None:
+        """Somebody may have asked a run to stop; on the engine's loop."""
+        self._cancel_hint.set()
+
+    def _services(self) -> list[Coroutine[Any, Any, None]]:
+        lease = self._options.lease
+        return [
+            self._every(self._heart.interval, self._heart.beat),
+            self._every(max(lease / 3, 0.5), self._heart.recover),
+            self._every(self._options.report_every, self._reporter.flush),
+            self._every(min(lease / 6, 0.5), self._watch),
+            self._watch_cancels(),
+        ]
+
+    async def _every(self, seconds: float, act: Callable[[], Awaitable[Any]]) -> None:
+        while True:
+            done = await act()
+            pause = min(seconds, _TRY_AGAIN) if done is False else seconds
+            await self._clock.sleep(pause * self._drawn.uniform(0.9, 1.0))
+
+    async def _watch(self) -> None:
+        self._heart.watch_silence()
+        if self._heart.watch_loop():
+            await self._heart.beat()
+
+    async def _watch_cancels(self) -> None:
+        while True:
+            await self._heart.look_for_cancels()
+            try:
+                await asyncio.wait_for(self._cancel_hint.wait(), self._options.cancel_notice)
+            except TimeoutError:
+                continue
+            self._cancel_hint.clear()

@@ -1,0 +1,248 @@
+"""The composition root: the one place that knows store, engine, client and settings, and puts them together."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from jobdeck.client import Client
+from jobdeck.client.session import Session
+from jobdeck.errors import ConfigError, NotFound
+from jobdeck.ids import new_id
+from jobdeck.limits import DEFAULT_PROJECT, DEFAULT_TEAM
+from jobdeck.model import Project, TeamScope
+from jobdeck.plugins import load_one
+from jobdeck.settings import Settings
+from jobdeck.spec import HandlerSpec
+from jobdeck.store import scopes
+from jobdeck.store.database import Database
+from jobdeck.store.open import database_of, require_head, revision_of, upgrade
+
+if TYPE_CHECKING:
+    from jobdeck.engine.worker import Worker, WorkerEnd
+    from jobdeck.plugins import Plugins
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseStatus:
+    """What `jobdeck db status` shows."""
+
+    current: str | None
+    head: str
+    dialect: str
+    url_shown: str
+    ok: bool
+
+
+@asynccontextmanager
+async def open_database(settings: Settings, *, any_revision: bool = False) -> AsyncIterator[Database]:
+    """The database of these settings, open. The embedded one is made and upgraded here; a server's never is.
+
+    Raises DatabaseUnavailable, WrongRevision, ConfigError.
+    """
+    url = settings.resolved_database_url
+    database = database_of(
+        url,
+        pool_size=settings.database.pool_size,
+        busy_timeout=settings.database.busy_timeout.total_seconds(),
+    )
+    if settings.database_file is not None:
+        settings.make_data_dir()
+    await database.open()
+    try:
+        if not any_revision:
+            await _ready(settings, database)
+        yield database
+    finally:
+        await database.close()
+
+
+async def _ready(settings: Settings, database: Database) -> None:
+    found = await revision_of(database)
+    upgrades_itself = settings.is_embedded and (found.current is None or found.current < found.head)
+    if not found.ok and upgrades_itself:
+        await upgrade(settings.resolved_database_url)
+    await require_head(database)
+
+
+@asynccontextmanager
+async def open_client(settings: Settings) -> AsyncIterator[Client]:
+    """A client for the team, project and actor of these settings. Raises NotFound where they do not exist."""
+    async with open_database(settings) as database:
+        session = await make_session(database, settings)
+        client = Client(session)
+        try:
+            yield client
+        finally:
+            client.close()
+
+
+async def make_session(database: Database, settings: Settings) -> Session:
+    """Resolve team and project; the ones named `default` are made where they are missing."""
+    team = await database.read(scopes.find_team, settings.team)
+    if team is None and settings.team == DEFAULT_TEAM:
+        new = scopes.NewTeam(new_id(), DEFAULT_TEAM, "Default", existing_ok=True)
+        team = await database.write(scopes.create_team, new)
+    if team is None:
+        raise NotFound(f"no team {settings.team!r}; make it with: jobdeck teams create {settings.team}")
+    scope = TeamScope(team.id, team.slug)
+    project = await _project(database, scope, settings.project)
+    return Session(database, scope, project, settings.resolved_actor, _local_specs(tuple(settings.handlers)))
+
+
+async def make_scope(settings: Settings) -> None:
+    """Make the team and project of these settings where they are missing, whatever their names."""
+    async with open_database(settings) as database:
+        new_team = scopes.NewTeam(new_id(), settings.team, settings.team.capitalize(), existing_ok=True)
+        team = await database.write(scopes.create_team, new_team)
+        if settings.project:
+            name = settings.project.capitalize()
+            new = scopes.NewProject(new_id(), team.id, settings.project, name, existing_ok=True)
+            await database.write(scopes.create_project, new)
+
+
+async def _project(database: Database, scope: TeamScope, slug: str) -> Project | None:
+    if not slug:
+        return None
+    project = await database.read(scopes.find_project, scope.team_id, slug)
+    if project is None and slug == DEFAULT_PROJECT:
+        new = scopes.NewProject(new_id(), scope.team_id, DEFAULT_PROJECT, "Default", existing_ok=True)
+        project = await database.write(scopes.create_project, new)
+    if project is None:
+        raise NotFound(f"no project {slug!r} in this team; make it with: jobdeck projects create {slug}")
+    return project
+
+
+def _local_specs(modules: tuple[str, ...]) -> Callable[[str], HandlerSpec | None]:
+    @cache
+    def find(job_type: str) -> HandlerSpec | None:
+        try:
+            plugin = load_one(job_type, modules)
+        except Exception:
+            # A broken package beside the client is the worker's problem; its registered row is used instead.
+            return None
+        return plugin.spec if plugin else None
+
+    return find
+
+
+async def database_status(settings: Settings) -> DatabaseStatus:
+    """Revision of the database, whatever it is. Raises DatabaseUnavailable."""
+    async with open_database(settings, any_revision=True) as database:
+        found = await revision_of(database)
+        return DatabaseStatus(
+            found.current, found.head, database.differences.name, settings.shown_database_url, found.ok
+        )
+
+
+async def upgrade_database(settings: Settings) -> DatabaseStatus:
+    """Bring the database to this jobdeck's revision."""
+    if settings.database_file is not None:
+        settings.make_data_dir()
+    await upgrade(settings.resolved_database_url)
+    return await database_status(settings)
+
+
+async def run_worker(
+    settings: Settings, *, drain: bool = False, on_start: Callable[[Worker, Plugins], None] | None = None
+) -> WorkerEnd:
+    """Run a worker until SIGTERM, SIGINT or, with `drain`, until nothing is left to do.
+
+    Raises DatabaseError, ConfigError.
+    """
+    from jobdeck.engine.worker import Worker
+    from jobdeck.plugins import load_plugins
+
+    plugins = load_plugins(settings.handlers)
+    if not settings.commands_enabled:
+        plugins.by_type.pop("command", None)
+    if not plugins.by_type:
+        raise ConfigError("no handler is installed: a worker without job types has nothing to do")
+    async with open_database(settings) as database:
+        await make_session(database, settings)
+        worker = Worker(_parts(settings, database, plugins), _options(settings, drain))
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, worker.stop)
+        if on_start is not None:
+            on_start(worker, plugins)
+        return await worker.run()
+
+
+def _options(settings: Settings, drain: bool) -> Any:
+    from jobdeck.engine.worker import WorkerOptions
+
+    runner = settings.runner
+    return WorkerOptions(
+        queues=tuple(runner.queues),
+        concurrency=runner.concurrency,
+        lease=runner.lease.total_seconds(),
+        poll=runner.poll.total_seconds(),
+        cancel_notice=runner.cancel_notice.total_seconds(),
+        report_every=runner.progress_interval.total_seconds(),
+        shutdown_grace=runner.shutdown_grace.total_seconds(),
+        drain=drain,
+    )
+
+
+def _parts(settings: Settings, database: Database, plugins: Plugins) -> Any:
+    from jobdeck.engine.worker import WorkerParts
+    from jobdeck.net import AddressPolicy, GuardedClient
+
+    return WorkerParts(
+        database=database,
+        plugins=plugins,
+        http=lambda: GuardedClient(AddressPolicy(settings.http.allow)),
+        enqueue_child=_child_maker(settings, database, plugins),
+        settings_for=_settings_finder(settings),
+    )
+
+
+def _settings_finder(settings: Settings) -> Any:
+    @cache
+    def find(job_type: str, team: str, project: str | None) -> Mapping[str, Any]:
+        return handler_settings(settings, job_type, team, project)
+
+    return lambda run: find(run.job_type, run.team, run.project)
+
+
+def handler_settings(settings: Settings, job_type: str, team: str, project: str | None) -> Mapping[str, Any]:
+    """`ctx.settings` of a handler: the plugin's own section, and for jobdeck's handlers what the server allows."""
+    own = dict(settings.plugin.get(job_type, {}))
+    return own | {
+        "data_file_url": f"sqlite:///{settings.project_data_file(team, project)}",
+        "targets": dict(settings.targets),
+        "free_targets": settings.is_embedded,
+        "own_database_url": settings.resolved_database_url,
+        "http_allow": list(settings.http.allow),
+    }
+
+
+def _child_maker(settings: Settings, database: Database, plugins: Plugins) -> Any:
+    from jobdeck.client.runs import RunsApi
+    from jobdeck.ids import show_id
+
+    def spec_of(job_type: str) -> HandlerSpec | None:
+        plugin = plugins.by_type.get(job_type)
+        return plugin.spec if plugin else None
+
+    async def enqueue_child(
+        run: Any, job_type: str, params: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> UUID:
+        scope = TeamScope(run.team_id, run.team)
+        project = None
+        if run.project_id is not None:
+            project = await database.read(scopes.find_project, run.team_id, run.project)
+        session = Session(database, scope, project, settings.resolved_actor, spec_of)
+        shown = show_id("run", run.id)
+        return await RunsApi(session).enqueue(
+            job_type, params, **options, parent_run_id=run.id, triggered_by=f"parent:{shown}"
+        )
+
+    return enqueue_child

@@ -1,0 +1,169 @@
+"""Runs: make them, list them, look into them, stop them, try them again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+from uuid import UUID
+
+from jobdeck import limits
+from jobdeck.client import cursors
+from jobdeck.client.session import Session
+from jobdeck.client.trigger import RunBuilder, RunOptions
+from jobdeck.errors import DatabaseUnavailable, NotFound, ValidationError
+from jobdeck.ids import parse_part, show_id
+from jobdeck.model import CancelReply, LogEntry, NewRun, Run, RunFilter, RunPage
+from jobdeck.store import changes, detail, listing
+from jobdeck.store.enqueue import enqueue
+from jobdeck.store.fleet import find_type
+from jobdeck.text import clean
+
+# Inside the class the name `list` is its own method.
+Runs: TypeAlias = list[Run]
+Entries: TypeAlias = list[LogEntry]
+Ids: TypeAlias = list[UUID]
+
+
+class RunsApi:
+    """Everything about runs of the client's team."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def trigger(self, job_type: str, params: Mapping[str, Any] | None = None, **options: Any) -> Run:
+        """Validate, store and return one run. Options are the fields of `RunOptions`.
+
+        Raises UnknownJobType, ValidationError, Forbidden, AlreadyActive; nothing is stored then.
+        """
+        run_id = await self.enqueue(job_type, params, **options)
+        return await self.show(run_id)
+
+    async def enqueue(self, job_type: str, params: Mapping[str, Any] | None = None, **options: Any) -> UUID:
+        """`trigger` that gives the id alone."""
+        builder = await self._builder(job_type, RunOptions(**options))
+        return await self._store(builder.build(params or {}))
+
+    async def trigger_many(self, job_type: str, params: Sequence[Mapping[str, Any]], **options: Any) -> Ids:
+        """Many runs of one type, at most 10,000; validated all before the first is stored."""
+        if len(params) > limits.ENQUEUE_BATCH:
+            raise ValidationError(
+                f"at most {limits.ENQUEUE_BATCH:,} runs at a time, not {len(params):,}", field="count"
+            )
+        builder = await self._builder(job_type, RunOptions(**options))
+        results = await self._session.database.write_many(enqueue, [builder.build(item) for item in params])
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+        return [result for result in results if isinstance(result, UUID)]
+
+    async def _builder(self, job_type: str, options: RunOptions) -> RunBuilder:
+        registered = None
+        if self._session.local_spec(job_type) is None:
+            registered = await self._session.database.read(find_type, job_type)
+        return RunBuilder(self._session, job_type, registered, options)
+
+    async def _store(self, run: NewRun) -> UUID:
+        try:
+            return await self._session.database.write(enqueue, run)
+        except DatabaseUnavailable:
+            # The connection broke around the commit: the id was ours before it, so look whether it is there.
+            if await self._key(run.id) is None:
+                raise
+            return run.id
+
+    async def list(
+        self, chosen: RunFilter, *, limit: int = limits.PAGE_DEFAULT, cursor: str | None = None
+    ) -> RunPage:
+        """One page, newest first. Raises ValidationError for a bad limit, filter or cursor."""
+        if not 1 <= limit <= limits.PAGE_MAX:
+            raise ValidationError(f"a page has 1 to {limits.PAGE_MAX} runs, not {limit}", field="limit")
+        scope = self._session.scope
+        after = cursors.decode(cursor, scope, chosen) if cursor else None
+        found = await self._session.read(listing.page, chosen, limit=limit + 1, after=after)
+        shown = tuple(found[:limit])
+        more = len(found) > limit
+        return RunPage(shown, cursors.encode(shown[-1], scope, chosen) if more else None, more)
+
+    async def page(
+        self,
+        chosen: RunFilter,
+        *,
+        after: UUID | None = None,
+        before: UUID | None = None,
+        last: bool = False,
+        limit: int = 200,
+    ) -> Runs:
+        """A window of the list for a scrolling view: older than `after`, newer than `before`, or the oldest."""
+        older = None if after is None else await self._key(after)
+        newer = None if before is None else await self._key(before)
+        return await self._session.read(
+            listing.page, chosen, limit=limit, after=older, before=newer, last=last
+        )
+
+    async def _key(self, run_id: UUID) -> listing.Key | None:
+        return await self._session.database.read(listing.key_of, self._session.scope, run_id)
+
+    async def by_ids(self, ids: Sequence[UUID]) -> Runs:
+        """These runs as they are now; unknown ones are left out."""
+        return await self._session.read(listing.by_ids, ids) if ids else []
+
+    async def resolve(self, text: str) -> UUID:
+        """A run by its id, or by a unique prefix or tail of at least four characters.
+
+        Raises ValidationError for something that is no part of an id or fits several runs, NotFound.
+        """
+        part = parse_part("run", text)
+        if isinstance(part, UUID):
+            if await self._key(part) is None:
+                raise NotFound(f"no run {show_id('run', part)} in this team")
+            return part
+        database, scope = self._session.database, self._session.scope
+        found = await database.read(lambda conn: listing.ids_like(conn, database.differences, scope, part))
+        if not found:
+            raise NotFound(f"no run whose id begins or ends with {part!r} in this team")
+        if len(found) > 1:
+            raise ValidationError(f"{len(found)} runs have an id with {part!r}; give more of it", field="id")
+        return found[0]
+
+    async def show(self, run_id: UUID) -> Run:
+        """The whole record with params, result and attempts. Raises NotFound."""
+        run = await self._session.read(detail.show, run_id)
+        if run is None:
+            raise NotFound(f"no run {show_id('run', run_id)} in this team")
+        return run
+
+    async def logs(self, run_id: UUID, *, after: int = 0, limit: int = 1_000) -> Entries:
+        """Log entries after the entry `after`, oldest first."""
+        scope = self._session.scope
+        return await self._session.database.read(detail.logs, scope, run_id, after=after, limit=limit)
+
+    async def log_tail(self, run_id: UUID, limit: int = 200) -> Entries:
+        """The last entries, oldest first."""
+        scope = self._session.scope
+        return await self._session.database.read(detail.logs, scope, run_id, limit=limit, newest=True)
+
+    async def cancel(self, run_id: UUID, *, reason: str | None = None) -> CancelReply:
+        """Ask a run to stop; the reply says whether it has. Raises NotFound, NotCancellable."""
+        session = self._session
+        item = changes.Cancel(session.scope.team_id, run_id, session.actor, _reason(reason))
+        return await session.database.write(changes.cancel, item)
+
+    async def retry(self, run_id: UUID, *, reason: str | None = None) -> Run:
+        """Put an ended run back to pending; its history stays. Raises NotFound, Conflict."""
+        session = self._session
+        item = changes.RetryRun(session.scope.team_id, run_id, session.actor, _reason(reason))
+        await session.database.write(changes.retry, item)
+        return await self.show(run_id)
+
+    async def counts(self) -> dict[str, int]:
+        """How many runs of the team have each stored status."""
+        scope = self._session.scope
+        return await self._session.database.read(listing.counts, scope)
+
+
+def _reason(reason: str | None) -> str | None:
+    if reason is None:
+        return None
+    if len(reason) > limits.REASON_CHARS:
+        raise ValidationError(f"a reason has at most {limits.REASON_CHARS} characters", field="reason")
+    return clean(reason)

@@ -1,0 +1,42 @@
+"""What every operation of a client is bound to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import Connection
+
+from jobdeck.model import Project, TeamScope
+from jobdeck.spec import HandlerSpec
+from jobdeck.store.database import Database
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A database seen from one team, project and actor."""
+
+    database: Database
+    scope: TeamScope
+    project: Project | None
+    actor: str
+    local_spec: Callable[[str], HandlerSpec | None]
+    """The handler of a job type where its package is installed beside the client."""
+
+    async def read(
+        self,
+        query: Callable[Concatenate[Connection, int, TeamScope, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run a team-scoped read; it is given the database's clock and the team."""
+        database, scope = self.database, self.scope
+
+        def run(conn: Connection) -> T:
+            return query(conn, database.now_of(conn), scope, *args, **kwargs)
+
+        return await database.read(run)

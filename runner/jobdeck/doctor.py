@@ -1,0 +1,158 @@
+"""What may be wrong with an installation, each with the command or the step that mends it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from jobdeck.bootstrap import open_database
+from jobdeck.errors import JobdeckError
+from jobdeck.plugins import load_plugins
+from jobdeck.settings import Settings
+from jobdeck.store import fleet
+from jobdeck.store.database import Database
+from jobdeck.store.open import revision_of
+
+# The WAL-reset bug came with 3.7.0 and is mended in 3.51.3 (2026-03-13), says the changelog of SQLite.
+_WAL_BUG_FROM: Final = (3, 7, 0)
+_WAL_BUG_FIXED: Final = (3, 51, 3)
+_SKEW_WARN: Final = 2.0
+_NETWORK_FILE_SYSTEMS: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs"})
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The answer of one check."""
+
+    name: str
+    state: str
+    """ok, warn or fail."""
+    says: str
+    mend: str | None = None
+
+
+async def examine(settings: Settings) -> list[Finding]:
+    """Every check, whatever the ones before it found. Never raises for what it looks at."""
+    findings = [_plugins(settings)]
+    if settings.database_file is not None:
+        findings += [_sqlite_version(), _file_system(settings.database_file), _modes(settings.database_file)]
+    try:
+        async with open_database(settings, any_revision=True) as database:
+            findings.append(Finding("database", "ok", f"{settings.shown_database_url} answers"))
+            for check in (_revision, _clock, _workers):
+                findings.append(await _guarded(check, database))
+    except JobdeckError as error:
+        findings.append(Finding("database", "fail", error.message, "see database_url in the configuration"))
+    return findings
+
+
+async def _guarded(check: Callable[[Database], Awaitable[Finding]], database: Database) -> Finding:
+    name = check.__name__.strip("_")
+    try:
+        return await check(database)
+    except Exception as error:
+        # Without a schema the later checks cannot be made; the one of the revision says what to do.
+        return Finding(name, "fail", f"cannot be checked: {type(error).__name__}", "jobdeck db upgrade")
+
+
+def _plugins(settings: Settings) -> Finding:
+    try:
+        found = load_plugins(settings.handlers)
+    except JobdeckError as error:
+        return Finding("plugins", "fail", error.message)
+    if found.broken:
+        first = found.broken[0]
+        return Finding("plugins", "warn", f"{len(found.broken)} left out; {first.source}: {first.reason}")
+    return Finding("plugins", "ok", f"{len(found.by_type)} job types: {', '.join(sorted(found.by_type))}")
+
+
+def _sqlite_version() -> Finding:
+    version = sqlite3.sqlite_version_info
+    if _WAL_BUG_FROM <= version < _WAL_BUG_FIXED:
+        return Finding(
+            "sqlite",
+            "warn",
+            f"{sqlite3.sqlite_version} has the WAL-reset bug, which can corrupt a file after a crash",
+            "use a Python linked with SQLite 3.51.3 or newer, and keep backups",
+        )
+    return Finding("sqlite", "ok", sqlite3.sqlite_version)
+
+
+def _file_system(path: Path) -> Finding:
+    kind = _kind_of_file_system(path)
+    if kind in _NETWORK_FILE_SYSTEMS:
+        return Finding(
+            "disk", "fail", f"{path} is on {kind}: SQLite cannot lock there", "use a local disk or PostgreSQL"
+        )
+    return Finding("disk", "ok", f"{path.parent} is on {kind or 'a local file system'}")
+
+
+def _kind_of_file_system(path: Path) -> str:
+    folder = next((each for each in (path, *path.parents) if each.exists()), Path("/")).resolve()
+    best, kind = "", ""
+    try:
+        mounts = Path("/proc/mounts").read_text().splitlines()
+    except OSError:
+        return ""
+    for line in mounts:
+        _, mount, name, *_ = line.split(" ")
+        inside = mount == "/" or folder == Path(mount) or Path(mount) in folder.parents
+        if inside and len(mount) > len(best):
+            best, kind = mount, name
+    return kind
+
+
+def _modes(path: Path) -> Finding:
+    if not path.exists():
+        return Finding("files", "ok", f"{path} is made at the first start")
+    facts, folder = path.stat(), path.parent.stat()
+    if facts.st_uid != os.getuid():
+        return Finding("files", "warn", f"{path} belongs to another user")
+    if stat.S_IMODE(facts.st_mode) & 0o077:
+        return Finding("files", "warn", f"{path} can be read by others", f"chmod 600 {path}*")
+    if stat.S_IMODE(folder.st_mode) & 0o022:
+        return Finding("files", "warn", f"{path.parent} can be written by others", f"chmod 700 {path.parent}")
+    return Finding("files", "ok", f"{path} is private")
+
+
+async def _revision(database: Database) -> Finding:
+    found = await revision_of(database)
+    if found.ok:
+        return Finding("revision", "ok", found.head)
+    return Finding(
+        "revision", "fail", f"schema {found.current or 'none'}, needed {found.head}", "jobdeck db upgrade"
+    )
+
+
+async def _clock(database: Database) -> Finding:
+    before = time.time()
+    theirs = await database.read(database.now_of) / 1_000_000
+    ours = (before + time.time()) / 2
+    skew = abs(theirs - ours)
+    if skew > _SKEW_WARN:
+        return Finding(
+            "clock", "warn", f"this clock is {skew:.1f} s off the database's", "synchronise the clocks (NTP)"
+        )
+    return Finding("clock", "ok", f"{skew * 1000:.0f} ms off the database's")
+
+
+async def _workers(database: Database) -> Finding:
+    found = await database.read(lambda conn: fleet.list_workers(conn, database.now_of(conn)))
+    live = [worker for worker in found if worker.state not in ("stopped", "lost")]
+    lost = [worker for worker in found if worker.state == "lost"]
+    if not live:
+        return Finding("workers", "warn", "no worker is alive", "jobdeck runner")
+    if lost:
+        return Finding(
+            "workers",
+            "warn",
+            f"{len(live)} alive, {len(lost)} lost",
+            "jobdeck workers list",
+        )
+    return Finding("workers", "ok", f"{len(live)} alive")

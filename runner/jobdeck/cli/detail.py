@@ -1,0 +1,75 @@
+"""One run for people: what it is, how it went, what it was given and what it gave. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from jobdeck.cli.human import bar, progress_text, span_text, time_text
+from jobdeck.model import Attempt, Run
+from jobdeck.text import clean
+
+_WIDTH = 12
+
+
+def detail_text(run: Run) -> str:
+    """The record as lines `name  value`."""
+    return "\n".join([*_facts(run), *_attempts(run), *_documents(run)])
+
+
+def _facts(run: Run) -> Iterator[str]:
+    yield _line("run", run.shown_id)
+    yield _line("name", f"{run.name} ({run.job_type})")
+    yield _line("status", run.label if run.label == run.status else f"{run.label} ({run.status})")
+    if run.held_reason:
+        yield _line("waits for", run.held_reason)
+    counts = "  ".join(
+        part for part in (bar(run.progress), progress_text(run.progress), run.progress.message) if part
+    )
+    if counts:
+        yield _line("progress", counts)
+    yield _line("team", f"{run.team} / {run.project}" if run.project else run.team)
+    yield _line("queue", f"{run.queue}, priority {run.priority}")
+    yield _line(
+        "attempts", f"{run.attempt}, {run.failures} of {run.max_attempts} failures, {run.crash_count} crashes"
+    )
+    yield _line("made", f"{time_text(run.created_at)} by {run.triggered_by}")
+    if run.due_at > run.created_at:
+        yield _line("due", time_text(run.due_at))
+    if run.started_at:
+        yield _line("started", time_text(run.started_at))
+    if run.finished_at:
+        took = f", took {span_text(run.duration)}" if run.duration else ""
+        yield _line("finished", time_text(run.finished_at) + took)
+    if run.cancel_requested_at:
+        why = f": {run.cancel_reason}" if run.cancel_reason else ""
+        yield _line("cancel", f"asked {time_text(run.cancel_requested_at)} by {run.cancel_requested_by}{why}")
+    if run.error:
+        kind = f"{run.failure_kind}: " if run.failure_kind else ""
+        yield _line("error", kind + run.error)
+    if run.actions:
+        yield _line("allowed", ", ".join(run.actions))
+
+
+def _attempts(run: Run) -> Iterator[str]:
+    for attempt in run.attempts:
+        yield _line(f"attempt {attempt.attempt}", _attempt(attempt))
+
+
+def _attempt(attempt: Attempt) -> str:
+    span = attempt.duration or datetime.now(UTC) - attempt.started_at
+    words = f"{attempt.outcome or 'running'} on {attempt.worker} after {span_text(span)}"
+    return f"{words}: {attempt.error}" if attempt.error else words
+
+
+def _documents(run: Run) -> Iterator[str]:
+    for name, value in (("tags", run.tags), ("params", run.params), ("result", run.result)):
+        if value:
+            yield _line(name, json.dumps(value, ensure_ascii=False, indent=2))
+    if run.traceback:
+        yield _line("traceback", run.traceback)
+
+
+def _line(name: str, value: str) -> str:
+    return f"{name:<{_WIDTH}}{clean(value, lines=True)}"

@@ -1,0 +1,215 @@
+"""The one place that turns what the client returns into the JSON other programs read (`--json`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from jobdeck.cli.human import iso
+from jobdeck.ids import show_id
+from jobdeck.model import (
+    Attempt,
+    CancelReply,
+    JobType,
+    LogEntry,
+    Progress,
+    Project,
+    Run,
+    RunPage,
+    Team,
+    Worker,
+)
+
+if TYPE_CHECKING:
+    from jobdeck.bootstrap import DatabaseStatus
+
+Json = dict[str, Any]
+
+
+def run_json(run: Run) -> Json:
+    """The whole record of a run, with `attempts`."""
+    return run_row_json(run) | {
+        "params": run.params,
+        "result": run.result,
+        "traceback": run.traceback,
+        "metadata": dict(run.metadata),
+        "attempts": [attempt_json(attempt) for attempt in run.attempts],
+    }
+
+
+def run_row_json(run: Run) -> Json:
+    """A run as lists show it: everything but what can be large."""
+    retrying = run.label == "retrying"
+    return {
+        "id": run.shown_id,
+        "status": str(run.status),
+        "label": str(run.label),
+        "job_type": run.job_type,
+        "name": run.name,
+        "category": run.category,
+        "team": run.team,
+        "team_id": show_id("team", run.team_id),
+        "project": run.project,
+        "project_id": _id("project", run.project_id),
+        "queue": run.queue,
+        "priority": run.priority,
+        "progress": progress_json(run.progress),
+        "error": run.error,
+        "failure_kind": str(run.failure_kind) if run.failure_kind else None,
+        "attempt": run.attempt,
+        "max_attempts": run.max_attempts,
+        "retries_remaining": max(run.max_attempts - run.failures, 0),
+        "failures": run.failures,
+        "crash_count": run.crash_count,
+        "timeout_secs": run.timeout_s,
+        "trigger_type": run.trigger_type,
+        "triggered_by": run.triggered_by,
+        "parent_run_id": _id("run", run.parent_run_id),
+        "worker_id": _id("wrk", run.worker_id),
+        "created_at": iso(run.created_at),
+        "scheduled_at": iso(run.due_at),
+        "next_retry_at": iso(run.due_at) if retrying else None,
+        "started_at": iso(run.started_at),
+        "heartbeat_at": iso(run.heartbeat_at),
+        "finished_at": iso(run.finished_at),
+        "duration_ms": _milliseconds(run.duration),
+        "cancel_requested_at": iso(run.cancel_requested_at),
+        "cancel_requested_by": run.cancel_requested_by,
+        "cancel_reason": run.cancel_reason,
+        "held_reason": run.held_reason,
+        "notify": run.notify,
+        "tags": dict(run.tags),
+        "actions": list(run.actions),
+        "revision": run.revision,
+    }
+
+
+def progress_json(progress: Progress) -> Json:
+    """`completed` is what was processed and neither failed nor was skipped."""
+    return {
+        "total": progress.total,
+        "processed": progress.processed,
+        "completed": max(progress.processed - progress.failed - progress.skipped, 0),
+        "failed": progress.failed,
+        "skipped": progress.skipped,
+        "message": progress.message,
+    }
+
+
+def attempt_json(attempt: Attempt) -> Json:
+    """One try."""
+    return {
+        "attempt": attempt.attempt,
+        "worker_id": _id("wrk", attempt.worker_id),
+        "worker": attempt.worker,
+        "started_at": iso(attempt.started_at),
+        "finished_at": iso(attempt.finished_at),
+        "duration_ms": _milliseconds(attempt.duration),
+        "outcome": attempt.outcome,
+        "error": attempt.error,
+        "traceback": attempt.traceback,
+    }
+
+
+def page_json(page: RunPage) -> Json:
+    """One page of a list."""
+    runs = [run_row_json(run) for run in page.runs]
+    return {"runs": runs, "cursor": page.cursor, "has_more": page.has_more}
+
+
+def entry_json(entry: LogEntry) -> Json:
+    """One line of a log."""
+    return {
+        "timestamp": iso(entry.at),
+        "level": entry.level,
+        "message": entry.message,
+        "attempt": entry.attempt,
+        "fields": dict(entry.fields),
+    }
+
+
+def cancel_json(reply: CancelReply) -> Json:
+    """What a cancel did."""
+    return {
+        "id": show_id("run", reply.run_id),
+        "status": str(reply.status),
+        "cancelled": reply.cancelled,
+        "effect": str(reply.effect),
+    }
+
+
+def worker_json(worker: Worker) -> Json:
+    """One runner process."""
+    return {
+        "id": show_id("wrk", worker.id),
+        "host": worker.host,
+        "pid": worker.pid,
+        "version": worker.version,
+        "state": worker.state,
+        "queues": list(worker.queues),
+        "job_types": list(worker.job_types),
+        "slots": worker.slots,
+        "running": worker.running,
+        "finished_runs": worker.finished_runs,
+        "started_at": iso(worker.started_at),
+        "seen_at": iso(worker.seen_at),
+    }
+
+
+def type_json(kind: JobType) -> Json:
+    """A job type with the JSON Schema of its params."""
+    return {
+        "name": kind.name,
+        "title": kind.title,
+        "description": kind.description,
+        "category": kind.category,
+        "scope": kind.scope,
+        "package": kind.package,
+        "version": kind.version,
+        "live_workers": kind.live_workers,
+        "defaults": dict(kind.defaults),
+        "schema": dict(kind.schema),
+    }
+
+
+def team_json(team: Team) -> Json:
+    """A team."""
+    created = iso(team.created_at)
+    return {"id": show_id("team", team.id), "slug": team.slug, "name": team.name, "created_at": created}
+
+
+def project_json(project: Project) -> Json:
+    """A project."""
+    return {
+        "id": show_id("project", project.id),
+        "slug": project.slug,
+        "name": project.name,
+        "team_id": show_id("team", project.team_id),
+        "created_at": iso(project.created_at),
+    }
+
+
+def database_json(status: DatabaseStatus) -> Json:
+    """Revision of the database."""
+    return {
+        "database": status.url_shown,
+        "dialect": status.dialect,
+        "current": status.current,
+        "head": status.head,
+        "ok": status.ok,
+    }
+
+
+def error_json(details: Mapping[str, object]) -> Json:
+    """What `--json` prints on stderr instead of `error: …`."""
+    return {"error": dict(details)}
+
+
+def _id(kind: str, value: UUID | None) -> str | None:
+    return None if value is None else show_id(kind, value)
+
+
+def _milliseconds(span: timedelta | None) -> int | None:
+    return None if span is None else round(span.total_seconds() * 1000)

@@ -1,0 +1,184 @@
+"""`jobdeck runs`: list, show, logs, cancel, retry."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jobdeck.cli.call import Call
+from jobdeck.cli.command import command
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jobdeck.client import Client
+    from jobdeck.model import CancelReply, LogEntry, Run, RunFilter, RunPage
+
+Id = Annotated[
+    str, typer.Argument(metavar="ID", help="Id of the run, or at least 4 characters of its start or end.")
+]
+Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; kept with the run.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the tree."""
+    part = typer.Typer(help="List runs and look into them; cancel and retry.", no_args_is_help=True)
+    command(part, "list")(list_runs)
+    command(part, "show")(show)
+    command(part, "logs")(logs)
+    command(part, "cancel")(cancel)
+    command(part, "retry")(retry)
+    app.add_typer(part, name="runs")
+
+
+def list_runs(
+    call: Call,
+    status: Annotated[
+        list[str] | None, typer.Option("--status", metavar="NAME", help="Status or label; may be repeated.")
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option("--group", metavar="NAME", help="pending, running, completed, failed or cancelled."),
+    ] = None,
+    job_type: Annotated[str | None, typer.Option("--type", metavar="TYPE", help="Job type.")] = None,
+    queue: Annotated[str | None, typer.Option("--queue", metavar="NAME", help="Queue.")] = None,
+    category: Annotated[str | None, typer.Option("--category", metavar="NAME", help="Category.")] = None,
+    in_project: Annotated[
+        str | None, typer.Option("--in-project", metavar="NAME", help="Only runs of this project.")
+    ] = None,
+    since: Annotated[str | None, typer.Option("--since", metavar="1h|TIME", help="Made after this.")] = None,
+    until: Annotated[str | None, typer.Option("--until", metavar="1h|TIME", help="Made before this.")] = None,
+    text: Annotated[
+        str | None, typer.Option("--text", metavar="TEXT", help="Part of the type, name or message.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", metavar="1-500", help="Runs on a page.")] = 50,
+    cursor: Annotated[
+        str | None, typer.Option("--cursor", metavar="CURSOR", help="Goes on where a page ended.")
+    ] = None,
+) -> None:
+    """Show runs of the team, newest first."""
+    from jobdeck.cli.options import run_filter
+
+    chosen = run_filter(status or [], group, job_type, queue, category, in_project, since, until, text)
+    _print_page(call, call.ask(lambda client: client.runs.list(chosen, limit=limit, cursor=cursor)), chosen)
+
+
+def _print_page(call: Call, page: RunPage, chosen: RunFilter) -> None:
+    from jobdeck.cli.json_form import page_json
+    from jobdeck.cli.output import emit_json, emit_table, say
+
+    if call.json:
+        emit_json(page_json(page))
+        return
+    if not page.runs:
+        say("no runs" if chosen == type(chosen)() else "no runs match; leave a filter away to see more")
+        return
+    headings = ("ID", "STATUS", "TYPE", "NAME", "PROGRESS", "AGE", "TOOK", "MESSAGE")
+    emit_table(headings, _rows(page.runs), shrink=(7, 3, 2))
+    if page.has_more:
+        say(f"more with: --cursor {page.cursor}")
+
+
+def _rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
+    from datetime import UTC, datetime
+
+    from jobdeck.cli.human import age_text, progress_text, span_text
+    from jobdeck.ids import tail
+
+    now = datetime.now(UTC)
+    return [
+        (
+            tail(run.shown_id),
+            run.label,
+            run.job_type,
+            run.name,
+            progress_text(run.progress),
+            age_text(run, now),
+            span_text(run.duration) if run.duration else "",
+            run.error or run.held_reason or run.progress.message,
+        )
+        for run in runs
+    ]
+
+
+def show(call: Call, run_id: Id) -> None:
+    """Show everything about one run."""
+
+    async def work(client: Client) -> Run:
+        return await client.runs.show(await client.runs.resolve(run_id))
+
+    print_run(call, call.ask(work))
+
+
+def print_run(call: Call, run: Run) -> None:
+    """The whole record, as JSON or for people."""
+    from jobdeck.cli.detail import detail_text
+    from jobdeck.cli.json_form import run_json
+    from jobdeck.cli.output import emit_block, emit_json
+
+    if call.json:
+        emit_json(run_json(run))
+    else:
+        emit_block(detail_text(run))
+
+
+def logs(
+    call: Call,
+    run_id: Id,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the run ends.")] = False,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", help="Last lines only; 0: all.")] = 0,
+) -> None:
+    """Print the log of a run, oldest line first."""
+    from jobdeck.cli.attach import follow_log, print_entries
+
+    async def work(client: Client) -> None:
+        found = await client.runs.resolve(run_id)
+        if follow:
+            await follow_log(client, found, as_json=call.json)
+        elif limit > 0:
+            print_entries(await client.runs.log_tail(found, limit), as_json=call.json)
+        else:
+            seen = 0
+            while entries := await _page(client, found, seen):
+                print_entries(entries, as_json=call.json)
+                seen = entries[-1].id
+
+    call.ask(work)
+
+
+async def _page(client: Client, run_id: object, seen: int) -> list[LogEntry]:
+    return await client.runs.logs(run_id, after=seen)  # type: ignore[arg-type]
+
+
+def cancel(call: Call, run_id: Id, reason: Reason = None) -> None:
+    """Ask a run to stop. A waiting run ends at once, a running one as soon as its handler lets go."""
+    from jobdeck.cli.json_form import cancel_json
+    from jobdeck.cli.output import emit, emit_json
+    from jobdeck.ids import show_id
+
+    async def work(client: Client) -> CancelReply:
+        return await client.runs.cancel(await client.runs.resolve(run_id), reason=reason)
+
+    reply = call.ask(work)
+    if call.json:
+        emit_json(cancel_json(reply))
+    elif reply.cancelled:
+        emit(f"{show_id('run', reply.run_id)} cancelled")
+    else:
+        emit(f"{show_id('run', reply.run_id)} asked to stop; it is still {reply.status}")
+
+
+def retry(call: Call, run_id: Id, reason: Reason = None) -> None:
+    """Put a failed, dead, cancelled or expired run back to pending; its history stays."""
+    from jobdeck.cli.json_form import run_json
+    from jobdeck.cli.output import emit, emit_json
+
+    async def work(client: Client) -> Run:
+        return await client.runs.retry(await client.runs.resolve(run_id), reason=reason)
+
+    run = call.ask(work)
+    if call.json:
+        emit_json(run_json(run))
+    else:
+        emit(f"{run.shown_id} {run.label}")

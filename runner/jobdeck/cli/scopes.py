@@ -1,0 +1,88 @@
+"""`jobdeck teams` and `jobdeck projects`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jobdeck.cli.call import Call
+from jobdeck.cli.command import command
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jobdeck.model import Project, Team
+
+Slug = Annotated[
+    str, typer.Argument(metavar="SLUG", help="Short name: lower-case letters, digits, '-', '_'.")
+]
+Name = Annotated[
+    str | None, typer.Option("--name", metavar="TEXT", help="Name for people; default: the slug.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the tree."""
+    teams = typer.Typer(help="Teams, the scope of everything.", no_args_is_help=True)
+    command(teams, "list")(list_teams)
+    command(teams, "create")(create_team)
+    app.add_typer(teams, name="teams")
+    projects = typer.Typer(help="Projects of the team.", no_args_is_help=True)
+    command(projects, "list")(list_projects)
+    command(projects, "create")(create_project)
+    app.add_typer(projects, name="projects")
+
+
+def list_teams(call: Call) -> None:
+    """Show all teams."""
+    from jobdeck.cli.json_form import team_json
+
+    found = call.ask(lambda client: client.teams.list())
+    _print(call, found, [team_json(team) for team in found])
+
+
+def create_team(call: Call, slug: Slug, name: Name = None) -> None:
+    """Make a team."""
+    from jobdeck.cli.json_form import team_json
+    from jobdeck.cli.output import emit, emit_json
+
+    team = call.ask(lambda client: client.teams.create(slug, name))
+    if call.json:
+        emit_json(team_json(team))
+    else:
+        emit(f"team {team.slug} made")
+
+
+def list_projects(call: Call) -> None:
+    """Show the projects of the team."""
+    from jobdeck.cli.json_form import project_json
+
+    found = call.ask(lambda client: client.projects.list())
+    _print(call, found, [project_json(project) for project in found])
+
+
+def create_project(call: Call, slug: Slug, name: Name = None) -> None:
+    """Make a project in the team."""
+    from jobdeck.cli.json_form import project_json
+    from jobdeck.cli.output import emit, emit_json
+
+    # The project named in the settings may be the one that is to be made.
+    settings = call.settings_with({"project": ""})
+    project = call.ask(lambda client: client.projects.create(slug, name), settings)
+    if call.json:
+        emit_json(project_json(project))
+    else:
+        emit(f"project {project.slug} made")
+
+
+def _print(call: Call, found: Sequence[Team | Project], as_json: list[dict[str, object]]) -> None:
+    from jobdeck.cli.human import time_text
+    from jobdeck.cli.output import emit_json, emit_table
+
+    if call.json:
+        emit_json(as_json)
+    else:
+        emit_table(
+            ("SLUG", "NAME", "MADE"), [(each.slug, each.name, time_text(each.created_at)) for each in found]
+        )

@@ -1,0 +1,151 @@
+"""`http`: one request to one URL; a 2xx answer completes the run."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, Field
+
+from jobdeck import (
+    Context,
+    Discard,
+    Duration,
+    HttpError,
+    HttpResponse,
+    Retry,
+    ValidationError,
+    handler,
+    limits,
+)
+from jobdeck_handlers.answers import describe, may_pass, retry_after
+from jobdeck_handlers.headers import HeaderValue, reveal
+
+PAYLOAD_BYTES: Final = limits.PARAMS_BYTES
+"""Largest payload, as compact UTF-8 JSON (spec.md B4)."""
+BODY_BYTES: Final = 64 * 1024
+"""How much of the answer's body is read and stored (reliability.md S4)."""
+TIMEOUT: Final = timedelta(seconds=30)
+"""Default and longest time for one exchange (spec.md B9)."""
+# What of a refused answer's body goes to the log; the cap of a log line is 8 KiB with all its fields.
+_LOGGED_CHARS: Final = 2_000
+# PostgreSQL stores no NUL. The others would be six bytes each in JSON, so that 64 KiB of them would not fit into
+# the 256 KiB of a result; this way each byte of the body becomes three bytes at most.
+_CONTROLS: Final = {code: "\ufffd" for code in range(0x20) if chr(code) not in "\t\n\r"}
+
+
+def _not_too_large(payload: Any) -> Any:
+    size = len(json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode(errors="replace"))
+    if size > PAYLOAD_BYTES:
+        raise ValueError(f"has {size:,} bytes of JSON; at most {PAYLOAD_BYTES:,} are allowed")
+    return payload
+
+
+Url = Annotated[str, Field(max_length=8_192, pattern=r"^https?://")]
+
+
+class HttpParams(BaseModel, extra="forbid"):
+    """Params of `http`."""
+
+    url: Url = Field(description="Where to send the request.")
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = Field("POST", description="HTTP method.")
+    headers: dict[str, HeaderValue] = Field(
+        {}, description="Request headers; a value secret://NAME is looked up where the worker runs."
+    )
+    payload: Annotated[Any, AfterValidator(_not_too_large)] = Field(
+        None, description="JSON to send as the body, at most 256 KiB; null sends none."
+    )
+    # The default is written as people write it: this is how forms get to know it, from the JSON schema.
+    timeout: Duration = Field(
+        "30s",
+        gt=timedelta(0),
+        le=TIMEOUT,
+        validate_default=True,
+        description="Longest time for the whole exchange, at most 30s.",
+    )
+    fallback_url: Url | None = Field(
+        None, description="Tried once, in the same way, when the first URL fails."
+    )
+
+
+class Failure(Exception):
+    """One URL did not answer with 2xx."""
+
+    def __init__(self, reason: str, *, may_pass: bool, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.may_pass = may_pass
+        self.retry_after = retry_after
+
+
+@handler("http", title="HTTP request", category="http")
+async def http(ctx: Context, params: HttpParams) -> dict[str, Any]:
+    """Send one HTTP request; 2xx completes the run, and the answer and its timing are the result.
+
+    408, 425, 429, 5xx and failed connections are tried again by the run's retry rule; other answers end it.
+    """
+    headers = reveal(params.headers)
+    try:
+        return await _send(ctx, params, params.url, headers, fallback=False)
+    except Failure as failure:
+        if params.fallback_url is None:
+            raise _verdict(failure) from None
+        first = failure
+    ctx.log.warn("trying the fallback URL", reason=first.reason)
+    try:
+        return await _send(ctx, params, params.fallback_url, headers, fallback=True)
+    except Failure as second:
+        reason = f"{first.reason}; then the fallback: {second.reason}"
+        passing = first.may_pass or second.may_pass
+        raise _verdict(Failure(reason, may_pass=passing, retry_after=first.retry_after)) from None
+
+
+async def _send(
+    ctx: Context, params: HttpParams, url: str, headers: dict[str, str], *, fallback: bool
+) -> dict[str, Any]:
+    ctx.raise_if_cancelled()
+    try:
+        response = await ctx.http.request(
+            params.method,
+            url,
+            headers=headers,
+            json=params.payload,
+            deadline=params.timeout.total_seconds(),
+            max_bytes=BODY_BYTES,
+            on_overflow="truncate",
+        )
+    except HttpError as error:
+        # What breaks a rule before anything is sent is a ValidationError too; it will break it every time.
+        raise Failure(str(error), may_pass=not isinstance(error, ValidationError)) from None
+    answer = _stored(response) | {"fallback": fallback}
+    if not response.ok:
+        ctx.log.warn("refused", **answer | {"response_body": answer["response_body"][:_LOGGED_CHARS]})
+        reason = f"{urlsplit(url).hostname} {describe(response)}"
+        raise Failure(reason, may_pass=may_pass(response.status), retry_after=retry_after(response))
+    ctx.log.info("answered", response_code=response.status, total_ms=response.timing.total_ms)
+    return answer
+
+
+def _stored(response: HttpResponse) -> dict[str, Any]:
+    # Decoded here and not by `text()`, which refuses a compressed body: the answer of a server that compresses
+    # unasked is still an answer.
+    body = response.body.decode(errors="replace").translate(_CONTROLS)
+    timing = response.timing
+    return {
+        "response_code": response.status,
+        "response_body": body,
+        "truncated": response.truncated,
+        "connect_ms": timing.connect_ms,
+        "ttfb_ms": timing.ttfb_ms,
+        "transfer_ms": timing.transfer_ms,
+        "total_ms": timing.total_ms,
+        "url": response.url,
+    }
+
+
+def _verdict(failure: Failure) -> Exception:
+    if not failure.may_pass:
+        return Discard(failure.reason)
+    return Retry(failure.reason, after=failure.retry_after)

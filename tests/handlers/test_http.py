@@ -1,0 +1,149 @@
+"""`http`: one request, whose answer is the result, or the reason why there is none."""
+
+from __future__ import annotations
+
+import json
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from jobdeck import Discard, GuardedClient, Retry, ValidationError
+from jobdeck_handlers.http import BODY_BYTES, http
+from tests.handlers.api import Api, Asked, Reply
+from tests.handlers.context import RecordingContext
+
+
+@pytest.fixture
+def ctx(client: GuardedClient) -> RecordingContext:
+    return RecordingContext(client, {})
+
+
+async def send(ctx: RecordingContext, url: str, **params: Any) -> dict[str, Any]:
+    result: dict[str, Any] = await http(ctx, http.parse({"url": url} | params))
+    return result
+
+
+async def test_the_answer_is_the_result(
+    ctx: RecordingContext, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A 2xx answer is stored with its code, body and timing; payload and headers arrive as given."""
+    monkeypatch.setenv("JOBDECK_SECRET_HOOK", "s3cret")
+    api.plan.append(Reply({"ok": True}, 201))
+    headers = {"X-Key": "secret://HOOK", "X-Plain": "a"}
+    result = await send(ctx, api.url("/hook?a=1"), headers=headers, payload={"n": [1, None, "ü"]})
+    assert result["response_code"] == 201
+    assert json.loads(result["response_body"]) == {"ok": True}
+    assert result["url"] == api.url("/hook?a=1")
+    assert (result["fallback"], result["truncated"]) == (False, False)
+    assert 0 < result["ttfb_ms"] <= result["total_ms"]
+    assert {"connect_ms", "transfer_ms"} <= result.keys()
+    asked = api.asked[0]
+    assert (asked.method, asked.headers["X-Key"], asked.headers["X-Plain"]) == ("POST", "s3cret", "a")
+    assert json.loads(asked.body) == {"n": [1, None, "ü"]}
+    assert asked.headers["Content-Type"] == "application/json"
+    assert "s3cret" not in str(ctx.log.entries) + str(result)
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
+async def test_methods(method: str, ctx: RecordingContext, api: Api) -> None:
+    """Each method is sent as asked, without a body where there is no payload."""
+    api.plan.append(Reply(b"", 204))
+    result = await send(ctx, api.url("/x"), method=method)
+    assert (result["response_code"], result["response_body"]) == (204, "")
+    assert (api.asked[0].method, api.asked[0].body) == (method, b"")
+
+
+async def test_a_large_body_is_cut(ctx: RecordingContext, api: Api) -> None:
+    """Only the first 64 KiB are read; what cannot be stored as text is replaced, and still fits into a result."""
+    api.plan.append(Reply(b'\x00\x1b\xff"' * BODY_BYTES))
+    result = await send(ctx, api.url("/x"))
+    assert result["truncated"]
+    assert len(result["response_body"]) == BODY_BYTES
+    assert set(result["response_body"]) == {"\ufffd", '"'}
+    assert len(json.dumps(result, ensure_ascii=False).encode()) < 256 * 1024
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [(301, Discard), (400, Discard), (404, Discard), (408, Retry), (425, Retry), (429, Retry), (500, Retry)],
+)
+async def test_other_answers(status: int, outcome: type[Exception], ctx: RecordingContext, api: Api) -> None:
+    """What may pass is tried again by the run's rule; the rest ends the run. The log has the answer."""
+    api.plan.append(Reply({"detail": "no"}, status, {"Location": api.url("/other"), "Retry-After": "9"}))
+    with pytest.raises(outcome, match=f'127.0.0.1 answered {status}: {{"detail": "no"}}') as caught:
+        await send(ctx, api.url("/x"))
+    if isinstance(caught.value, Retry):
+        assert caught.value.after == timedelta(seconds=9)
+    [logged] = ctx.log.with_message("refused")
+    assert (logged["response_code"], logged["response_body"]) == (status, '{"detail": "no"}')
+    assert len(api.asked) == 1
+
+
+async def test_failed_connections_may_pass_and_closed_targets_do_not(ctx: RecordingContext) -> None:
+    """A server that is down may come back; an address that is not open stays closed."""
+    with pytest.raises(Retry, match="cannot be reached"):
+        await send(ctx, "http://127.0.0.1:9/")
+    with pytest.raises(Discard, match=r"10\.0\.0\.1"):
+        await send(ctx, "https://10.0.0.1/")
+    with pytest.raises(Discard, match="Host"):
+        await send(ctx, "http://127.0.0.1:9/", headers={"Host": "x"})
+
+
+async def test_the_timeout_ends_the_exchange(ctx: RecordingContext, api: Api) -> None:
+    """An answer that does not come in time is a failure that may pass."""
+    release = threading.Event()
+
+    def never(_: Asked) -> Reply:
+        release.wait(30)
+        return Reply()
+
+    api.routes["/never"] = never
+    with pytest.raises(Retry, match=r"did not finish within 0\.2 s"):
+        await send(ctx, api.url("/never"), timeout="200ms")
+    release.set()
+
+
+async def test_the_fallback_is_tried_once(ctx: RecordingContext, api: Api) -> None:
+    """Where the first URL fails, the same request goes to the other one, whose answer is the result."""
+    api.plan.extend([Reply("down", 404), Reply("up")])
+    result = await send(ctx, api.url("/a"), fallback_url=api.url("/b"), payload=1)
+    assert (result["fallback"], result["url"], result["response_body"]) == (True, api.url("/b"), '"up"')
+    assert [(each.path, each.body) for each in api.asked] == [("/a", b"1"), ("/b", b"1")]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "outcome"),
+    [(404, 410, Discard), (500, 404, Retry), (404, 500, Retry), (503, 503, Retry)],
+)
+async def test_when_both_fail(
+    first: int, second: int, outcome: type[Exception], ctx: RecordingContext, api: Api
+) -> None:
+    """The run is tried again if either of them may pass; the reason names both."""
+    api.plan.extend([Reply(status=first), Reply(status=second)])
+    with pytest.raises(outcome, match=f"answered {first}.*then the fallback: .*answered {second}"):
+        await send(ctx, api.url("/a"), fallback_url=api.url("/b"))
+    assert len(api.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("params", "problem"),
+    [
+        ({"payload": "x" * 262_143}, "262,145 bytes of JSON; at most 262,144"),
+        ({"timeout": "31s"}, "timeout"),
+        ({"timeout": 0}, "timeout"),
+        ({"method": "TRACE"}, "method"),
+        ({"url": "ftp://host/"}, "url"),
+        ({"headers": {"A": "secret://"}}, "headers.A"),
+    ],
+)
+def test_wrong_params_are_refused(params: dict[str, Any], problem: str) -> None:
+    """Params that cannot work are refused in one line that names the field."""
+    with pytest.raises(ValidationError, match=problem):
+        http.parse({"url": "https://api.example.com/"} | params)
+
+
+def test_the_largest_payload_is_accepted() -> None:
+    """The limit itself is still allowed."""
+    http.parse({"url": "https://api.example.com/", "payload": "x" * 262_142})

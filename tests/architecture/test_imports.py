@@ -3,8 +3,9 @@
 import subprocess
 import sys
 
-import jobdeck
 import pytest
+
+import jobdeck
 
 HEAVY = ("textual", "alembic", "asyncpg")
 
@@ -26,7 +27,7 @@ def test_the_runner_never_loads_the_heavy_ones(module: str) -> None:
 
 def test_the_shipped_handlers_never_load_the_console() -> None:
     """Every handler of the distribution is loaded as a worker loads it, without Textual."""
-    statement = "from jobdeck.plugins import load_plugins\nfound = load_plugins()\nassert not found.broken, found.broken"
+    statement = "from jobdeck.plugins import load_plugins\nfound = load_plugins()\nassert not found.broken"
     assert "textual" not in loaded_by(statement)
 
 

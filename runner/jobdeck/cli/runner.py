@@ -34,7 +34,6 @@ def runner(
 ) -> None:
     """Work: claim runs and execute them until SIGTERM; a second SIGTERM ends at once."""
     import asyncio
-    import logging
 
     from jobdeck.bootstrap import run_worker
     from jobdeck.cli.output import say
@@ -42,13 +41,20 @@ def runner(
 
     given: dict[str, Any] = {"queues": queue, "concurrency": concurrency}
     settings = call.settings_with({"runner": {key: value for key, value in given.items() if value}})
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    _log_to_stderr()
     end = asyncio.run(run_worker(settings, drain=drain, on_start=_greet))
     if end is WorkerEnd.STUCK:
         say("a handler did not let go; this process is replaced by a fresh one")
         os.execv(sys.executable, [sys.executable, "-m", "jobdeck", *sys.argv[1:]])  # noqa: S606  ourselves, as started
+
+
+def _log_to_stderr() -> None:
+    import logging
+
+    form = "%(asctime)s %(levelname)s %(name)s %(message)s"
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=form)
+    # How it sets itself up at the first start is of no interest to whoever reads a worker's log.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 def _greet(worker: Worker, plugins: Plugins) -> None:

@@ -1,0 +1,49 @@
+"""The question before a write: what would happen to which run. Frozen when the key is pressed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from jobdeck.ids import tail
+from jobdeck.model import Run
+from jobdeck_tui.render.spans import Line, joined, line_width, safe, spread
+from jobdeck_tui.render.states import look
+
+YES = "y"
+REASON = "w"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A write that waits for its yes. `opener` is the key that asked; it never answers."""
+
+    verb: str
+    run_id: UUID
+    short_id: str
+    job_type: str
+    word: str
+    team: str
+    opener: str
+    reason: str = ""
+
+
+def ask(verb: str, run: Run, opener: str) -> Question:
+    """The question about a run as it is shown now."""
+    short = tail(run.shown_id)
+    return Question(
+        verb, run.id, short, safe(run.job_type, 40), look(run.label).word, safe(run.team, 40), opener
+    )
+
+
+def confirm_line(question: Question, width: int) -> Line:
+    """`Cancel 7f3k2x http_sync, running, team acme?   y yes  N no  w with a reason`; the answers are never cut."""
+    keys: Line = ((f"{YES}", "key"), (" yes  ", "ask"), ("N", "key"), (" no  ", "ask"), (REASON, "key"))
+    keys = (*keys, (" new reason " if question.reason else " add reason ", "ask"))
+    parts = [f" {question.verb.capitalize()} run {question.short_id} {question.job_type}", question.word]
+    told = f" because: {question.reason}" if question.reason else ""
+    for shown in ([*parts, f"team {question.team}"], parts):
+        left: Line = ((f"{', '.join(shown)}?{told}", "ask"),)
+        if line_width(joined([left, keys])) <= width:
+            break
+    return spread(left, keys, width)

@@ -1,0 +1,29 @@
+"""The help: every key there is."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+
+from jobdeck_tui.actions import HELP_VIEW, PAGER
+from jobdeck_tui.messages import Go
+from jobdeck_tui.render.helptext import help_lines
+from jobdeck_tui.views.base import View
+from jobdeck_tui.widgets.keys import bindings_of
+from jobdeck_tui.widgets.line_view import LineView
+
+
+class HelpView(View):
+    """Lines that can be searched like any others."""
+
+    BINDINGS = bindings_of(HELP_VIEW)
+    hints = (*HELP_VIEW, *(action for action in PAGER if action.id == "search"))
+
+    def compose(self) -> ComposeResult:
+        yield LineView(id="help-text")
+
+    def enter(self, message: Go) -> None:
+        self.query_one(LineView).show(help_lines())
+        self.take_focus()
+
+    def take_focus(self) -> None:
+        self.query_one(LineView).focus()

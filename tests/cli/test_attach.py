@@ -12,11 +12,12 @@ from uuid import UUID
 
 import pytest
 
-from jobdeck.cli.attach import DETACHED, NOT_COMPLETED, attach_to
+from jobdeck.cli.attach import attach_in_foreground
 from jobdeck.ids import new_id
 from jobdeck.model import CancelEffect, CancelReply, LogEntry, Progress, Run
 from jobdeck.states import Status
 
+NOT_COMPLETED, DETACHED = 10, 130
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -89,7 +90,7 @@ def interrupts(_runs: FakeRuns) -> None:
 
 async def attached(client: Any) -> int:
     """Attach; the exit code."""
-    following: Awaitable[int] = attach_to(client, client.runs.now, as_json=False)
+    following: Awaitable[int] = attach_in_foreground(client, client.runs.now, as_json=False)
     return await asyncio.wait_for(following, 20)
 
 
@@ -117,7 +118,7 @@ async def test_an_interrupt_without_a_terminal_cancels_and_stays() -> None:
     """Ctrl-C in a pipeline: the run is asked to stop, and the command waits for how it ends."""
     client = FakeClient(interrupts, ends(Status.CANCELLED))
     assert await attached(client) == NOT_COMPLETED
-    assert client.runs.cancelled == ["interrupted in the terminal"]
+    assert client.runs.cancelled == ["interrupted at the terminal"]
 
 
 async def test_a_second_interrupt_detaches() -> None:

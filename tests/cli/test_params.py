@@ -35,6 +35,7 @@ SCHEMA = {
         ("name=42", "42"),
         ("name=null", "null"),
         ("maybe=1e3", "1e3"),
+        ("maybe=null", None),
         ("unknown=7", 7),
     ],
 )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the tree."""
-    part = typer.Typer(help="The schema of the database.", no_args_is_help=True)
+    part = typer.Typer(help="The schema of the database.")
     command(part, "status")(status)
     command(part, "current")(current)
     command(part, "upgrade")(upgrade)

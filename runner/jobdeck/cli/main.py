@@ -13,7 +13,7 @@ from typer.exceptions import TyperException
 
 from jobdeck.cli import db, doctor, runner, runs, scopes, trigger, types, workers
 from jobdeck.cli.call import Call, OpenClient, open_real_client
-from jobdeck.cli.output import json_text, prepare_streams, say, silence_stdout
+from jobdeck.cli.output import ReaderGone, json_text, prepare_streams, say, say_block, silence_stdout
 from jobdeck.errors import JobdeckError
 
 INTERRUPTED = 130
@@ -95,12 +95,12 @@ def run(app: typer.Typer, arguments: list[str]) -> int:
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
-    except BrokenPipeError:
+    except ReaderGone:
         silence_stdout()
         return 0
     except Exception as error:
         if debug:
-            traceback.print_exc()
+            say_block(traceback.format_exc())
         line = f"unexpected {type(error).__name__}: {error}; see it whole with --debug"
         _report(line, {"code": "unexpected", "message": line}, as_json)
         return UNEXPECTED

@@ -28,13 +28,9 @@ def moment(text: str | None) -> datetime | None:
 
 def tags(pairs: Sequence[str]) -> dict[str, str] | None:
     """`key=value` pairs. Raises ValidationError."""
-    found = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise ValidationError(f"--tag {pair[:60]!r} is not of the form key=value", field="tags")
-        found[name] = value
-    return found or None
+    from jobdeck.cli.params import split_pairs
+
+    return split_pairs(pairs, "--tag") or None
 
 
 def run_filter(

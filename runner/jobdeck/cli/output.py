@@ -12,38 +12,52 @@ from typing import Any
 from jobdeck.text import clean
 
 
+class ReaderGone(Exception):
+    """Whoever read stdout has closed it: `jobdeck … | head`. Not an OSError, which typer would end with 1."""
+
+
+def _write(text: str) -> None:
+    try:
+        print(text, file=sys.stdout, flush=True)
+    except BrokenPipeError:
+        raise ReaderGone from None
+
+
 def emit(text: str) -> None:
     """One line of data."""
-    print(clean(text), file=sys.stdout, flush=True)
+    _write(clean(text))
 
 
 def emit_block(text: str) -> None:
     """Data of several lines."""
-    print(clean(text, lines=True), file=sys.stdout, flush=True)
+    _write(clean(text, lines=True))
 
 
 def emit_json(value: Any) -> None:
     """One JSON value, indented."""
-    print(json_text(value, indent=2), file=sys.stdout, flush=True)
+    _write(json_text(value, indent=2))
 
 
 def emit_json_line(value: Mapping[str, Any]) -> None:
     """One JSON object on one line, for streams of them."""
-    print(json_text(value), file=sys.stdout, flush=True)
+    _write(json_text(value))
 
 
 def emit_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, shrink: Sequence[int] = ()) -> None:
     """A table of data, fitted to the terminal; unbounded where stdout is none. `shrink`: columns to cut first."""
     from jobdeck.cli.table import table_lines
 
-    for line in table_lines(headings, rows, shrink=shrink, width=terminal_width()):
-        print(line, file=sys.stdout)
-    sys.stdout.flush()
+    _write("\n".join(table_lines(headings, rows, shrink=shrink, width=terminal_width())))
 
 
 def say(text: str) -> None:
     """One line of talk."""
     print(clean(text), file=sys.stderr, flush=True)
+
+
+def say_block(text: str) -> None:
+    """Talk of several lines."""
+    print(clean(text, lines=True), file=sys.stderr, flush=True)
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:

@@ -1,9 +1,13 @@
-"""`jobdeck runner` and `jobdeck demo`."""
+"""`jobdeck runner`, a worker in the foreground, and `jobdeck demo`."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
+import signal
 import sys
+import threading
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -25,44 +29,67 @@ def register(app: typer.Typer) -> None:
 def runner(
     call: Call,
     queue: Annotated[
-        list[str] | None, typer.Option("--queue", metavar="NAME", help="Only this queue; may be repeated.")
+        list[str] | None, typer.Option("--queue", metavar="NAME", help="Only this queue; repeat it.")
     ] = None,
-    concurrency: Annotated[
-        int | None, typer.Option("--concurrency", metavar="N", help="Runs at the same time; default 10.")
-    ] = None,
+    concurrency: Annotated[int | None, typer.Option(metavar="N", help="Runs at the same time.")] = None,
     drain: Annotated[bool, typer.Option("--drain", help="End when nothing is due or running.")] = False,
+    stop_on_eof: Annotated[int | None, typer.Option(metavar="FD", hidden=True)] = None,
 ) -> None:
-    """Work: claim runs and execute them until SIGTERM; a second SIGTERM ends at once."""
-    import asyncio
-
+    """Work on runs until stopped: SIGTERM or Ctrl-C once to finish in order, twice to stop now."""
     from jobdeck.bootstrap import run_worker
-    from jobdeck.cli.output import say
     from jobdeck.engine.worker import WorkerEnd
 
-    given: dict[str, Any] = {"queues": queue, "concurrency": concurrency}
-    settings = call.settings_with({"runner": {key: value for key, value in given.items() if value}})
-    _log_to_stderr()
-    end = asyncio.run(run_worker(settings, drain=drain, on_start=_greet))
+    own: dict[str, Any] = {"queues": queue or None, "concurrency": concurrency}
+    settings = call.settings_with({"runner": {key: value for key, value in own.items() if value is not None}})
+    _log_to_stderr(logging.DEBUG if call.debug else logging.INFO)
+    if stop_on_eof is not None:
+        _stop_at_end_of(stop_on_eof)
+    end = asyncio.run(run_worker(settings, drain=drain, on_start=_announce))
     if end is WorkerEnd.STUCK:
-        say("a handler did not let go; this process is replaced by a fresh one")
-        os.execv(sys.executable, [sys.executable, "-m", "jobdeck", *sys.argv[1:]])  # noqa: S606  ourselves, as started
+        _replace_process()
 
 
-def _log_to_stderr() -> None:
-    import logging
-
-    form = "%(asctime)s %(levelname)s %(name)s %(message)s"
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=form)
-    # How it sets itself up at the first start is of no interest to whoever reads a worker's log.
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-
-
-def _greet(worker: Worker, plugins: Plugins) -> None:
-    from jobdeck.cli.output import say
-
+def _announce(worker: Worker, plugins: Plugins) -> None:
+    log = logging.getLogger("jobdeck.runner")
     for broken in plugins.broken:
-        say(f"left out: {broken.source}: {broken.reason}")
-    say(f"worker {worker.name} knows {', '.join(sorted(plugins.by_type))}")
+        log.warning("left out %s: %s", broken.source, broken.reason)
+    log.info("worker %s takes runs of %s", worker.name, ", ".join(sorted(plugins.by_type)))
+
+
+def _stop_at_end_of(descriptor: int) -> None:
+    """Stop in order when the other end of a pipe is gone: also a killed parent leaves no worker behind."""
+
+    def wait() -> None:
+        while os.read(descriptor, 1024):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="jobdeck-parent-watch", daemon=True).start()
+
+
+def _replace_process() -> None:
+    """Start over in the same process id: a thread that never returns can only be got rid of with its process."""
+    logging.getLogger(__name__).warning("a handler does not let go; the worker replaces itself")
+    logging.shutdown()
+    os.execv(sys.executable, [sys.executable, "-m", "jobdeck", *sys.argv[1:]])  # noqa: S606  our own command line
+
+
+class _InertFormatter(logging.Formatter):
+    """Handlers log through this process too, so its lines are as hostile as theirs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        from jobdeck.text import clean
+
+        return clean(super().format(record), lines=True)
+
+
+def _log_to_stderr(level: int) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_InertFormatter("%(asctime)s %(levelname)-7s %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING)
+    logging.getLogger("jobdeck").setLevel(level)
 
 
 def demo(call: Call) -> None:

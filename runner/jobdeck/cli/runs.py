@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from jobdeck.client import Client
-    from jobdeck.model import CancelReply, LogEntry, Run, RunFilter, RunPage
+    from jobdeck.model import CancelReply, Run, RunFilter, RunPage
 
 Id = Annotated[
     str, typer.Argument(metavar="ID", help="Id of the run, or at least 4 characters of its start or end.")
@@ -23,7 +23,7 @@ Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Wh
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the tree."""
-    part = typer.Typer(help="List runs and look into them; cancel and retry.", no_args_is_help=True)
+    part = typer.Typer(help="List runs and look into them; cancel and retry.")
     command(part, "list")(list_runs)
     command(part, "show")(show)
     command(part, "logs")(logs)
@@ -127,28 +127,26 @@ def logs(
     call: Call,
     run_id: Id,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the run ends.")] = False,
-    limit: Annotated[int, typer.Option("--limit", metavar="N", help="Last lines only; 0: all.")] = 0,
+    last: Annotated[
+        int | None, typer.Option("--last", metavar="N", help="Begin with the last N lines.")
+    ] = None,
+    level: Annotated[
+        str | None, typer.Option("--level", metavar="LEVEL", help="At least debug, info, warn or error.")
+    ] = None,
 ) -> None:
     """Print the log of a run, oldest line first."""
-    from jobdeck.cli.attach import follow_log, print_entries
+    from jobdeck.cli.follow import LogReader, checked_level
+    from jobdeck.errors import ValidationError
+
+    lowest = checked_level(level)
+    if last is not None and last < 1:
+        raise ValidationError(f"--last is at least 1, not {last}", field="last")
 
     async def work(client: Client) -> None:
         found = await client.runs.resolve(run_id)
-        if follow:
-            await follow_log(client, found, as_json=call.json)
-        elif limit > 0:
-            print_entries(await client.runs.log_tail(found, limit), as_json=call.json)
-        else:
-            seen = 0
-            while entries := await _page(client, found, seen):
-                print_entries(entries, as_json=call.json)
-                seen = entries[-1].id
+        await LogReader(client, found, lowest=lowest, as_json=call.json).print(tail=last, follow=follow)
 
     call.ask(work)
-
-
-async def _page(client: Client, run_id: object, seen: int) -> list[LogEntry]:
-    return await client.runs.logs(run_id, after=seen)  # type: ignore[arg-type]
 
 
 def cancel(call: Call, run_id: Id, reason: Reason = None) -> None:

@@ -8,11 +8,13 @@ import typer
 
 from jobdeck.cli.call import Call
 from jobdeck.cli.command import command
+from jobdeck.limits import DEFAULT_TEAM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from jobdeck.model import Project, Team
+    from jobdeck.settings import Settings
 
 Slug = Annotated[
     str, typer.Argument(metavar="SLUG", help="Short name: lower-case letters, digits, '-', '_'.")
@@ -24,11 +26,11 @@ Name = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the tree."""
-    teams = typer.Typer(help="Teams, the scope of everything.", no_args_is_help=True)
+    teams = typer.Typer(help="Teams, the scope of everything.")
     command(teams, "list")(list_teams)
     command(teams, "create")(create_team)
     app.add_typer(teams, name="teams")
-    projects = typer.Typer(help="Projects of the team.", no_args_is_help=True)
+    projects = typer.Typer(help="Projects of the team.")
     command(projects, "list")(list_projects)
     command(projects, "create")(create_project)
     app.add_typer(projects, name="projects")
@@ -38,7 +40,7 @@ def list_teams(call: Call) -> None:
     """Show all teams."""
     from jobdeck.cli.json_form import team_json
 
-    found = call.ask(lambda client: client.teams.list())
+    found = call.ask(lambda client: client.teams.list(), _outside_teams(call))
     _print(call, found, [team_json(team) for team in found])
 
 
@@ -47,7 +49,7 @@ def create_team(call: Call, slug: Slug, name: Name = None) -> None:
     from jobdeck.cli.json_form import team_json
     from jobdeck.cli.output import emit, emit_json
 
-    team = call.ask(lambda client: client.teams.create(slug, name))
+    team = call.ask(lambda client: client.teams.create(slug, name), _outside_teams(call))
     if call.json:
         emit_json(team_json(team))
     else:
@@ -58,7 +60,7 @@ def list_projects(call: Call) -> None:
     """Show the projects of the team."""
     from jobdeck.cli.json_form import project_json
 
-    found = call.ask(lambda client: client.projects.list())
+    found = call.ask(lambda client: client.projects.list(), _outside_projects(call))
     _print(call, found, [project_json(project) for project in found])
 
 
@@ -67,13 +69,20 @@ def create_project(call: Call, slug: Slug, name: Name = None) -> None:
     from jobdeck.cli.json_form import project_json
     from jobdeck.cli.output import emit, emit_json
 
-    # The project named in the settings may be the one that is to be made.
-    settings = call.settings_with({"project": ""})
-    project = call.ask(lambda client: client.projects.create(slug, name), settings)
+    project = call.ask(lambda client: client.projects.create(slug, name), _outside_projects(call))
     if call.json:
         emit_json(project_json(project))
     else:
         emit(f"project {project.slug} made")
+
+
+def _outside_teams(call: Call) -> Settings:
+    # The team of the settings may be the very one that is to be made.
+    return call.settings_with({"team": DEFAULT_TEAM, "project": ""})
+
+
+def _outside_projects(call: Call) -> Settings:
+    return call.settings_with({"project": ""})
 
 
 def _print(call: Call, found: Sequence[Team | Project], as_json: list[dict[str, object]]) -> None:

@@ -98,9 +98,9 @@ async def _trigger(
         return await _many(call, client, job_type, params, count, options)
     run = await client.runs.trigger(job_type, params, **options)
     if attach:
-        from jobdeck.cli.attach import attach_to
+        from jobdeck.cli.attach import attach_in_foreground
 
-        return await attach_to(client, run, as_json=call.json)
+        return await attach_in_foreground(client, run, as_json=call.json)
     _print_run(call, run)
     return 0
 

@@ -12,7 +12,7 @@ from jobdeck.cli.command import command
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the tree."""
-    part = typer.Typer(help="Job types and their params.", no_args_is_help=True)
+    part = typer.Typer(help="Job types and their params.")
     command(part, "list")(list_types)
     command(part, "show")(show)
     app.add_typer(part, name="types")

@@ -10,7 +10,7 @@ from jobdeck.cli.command import command
 
 def register(app: typer.Typer) -> None:
     """Add the command to the tree."""
-    part = typer.Typer(help="The runner processes.", no_args_is_help=True)
+    part = typer.Typer(help="The runner processes.")
     command(part, "list")(list_workers)
     app.add_typer(part, name="workers")
 

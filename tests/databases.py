@@ -13,10 +13,14 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
+from psycopg import sql
 
 from jobdeck.store.database import Database
 from jobdeck.store.open import database_of, upgrade
+from jobdeck.store.revision import HEAD
+from jobdeck.store.schema import metadata
 from tests.postgres import PostgresServer, create_database, drop_database
 
 
@@ -34,13 +38,45 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+class PostgresCopies:
+    """Copies of a migrated database. One that a test has left in order is emptied, which is quicker than a new one."""
+
+    def __init__(self, server: PostgresServer) -> None:
+        self._server = server
+        self._template = create_database(server)
+        asyncio.run(upgrade(self._template))
+        self._idle: list[str] = []
+
+    def take(self) -> str:
+        """The URL of a database with the schema of today and nothing in it."""
+        return self._idle.pop() if self._idle else create_database(self._server, template=self._template)
+
+    def give_back(self, url: str) -> None:
+        """Empty it for another test; where a test has left it locked or with another schema, drop it."""
+        try:
+            with psycopg.connect(url, options="-c lock_timeout=1s") as conn:
+                (revision,) = conn.execute("SELECT version_num FROM alembic_version").fetchone() or ("",)
+                for table in reversed(metadata.sorted_tables):
+                    conn.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table.name)))
+        except psycopg.Error:
+            revision = ""
+        if revision == HEAD:
+            self._idle.append(url)
+        else:
+            drop_database(self._server, url)
+
+    def drop(self) -> None:
+        """Drop them all."""
+        for url in (*self._idle, self._template):
+            drop_database(self._server, url)
+
+
 @pytest.fixture(scope="session")
-def postgres_template(postgres_server: PostgresServer) -> Iterator[str]:
-    """The URL of a database with the schema of today and nothing in it, to be copied."""
-    url = create_database(postgres_server)
-    asyncio.run(upgrade(url))
-    yield url
-    drop_database(postgres_server, url)
+def postgres_copies(postgres_server: PostgresServer) -> Iterator[PostgresCopies]:
+    """Databases for the tests of this session."""
+    copies = PostgresCopies(postgres_server)
+    yield copies
+    copies.drop()
 
 
 @pytest.fixture(scope="session")
@@ -65,10 +101,10 @@ def database_url(
         shutil.copy2(request.getfixturevalue("sqlite_template"), path)
         yield f"sqlite:///{path}"
         return
-    server: PostgresServer = request.getfixturevalue("postgres_server")
-    url = create_database(server, template=request.getfixturevalue("postgres_template"))
+    copies: PostgresCopies = request.getfixturevalue("postgres_copies")
+    url = copies.take()
     yield url
-    drop_database(server, url)
+    copies.give_back(url)
 
 
 @asynccontextmanager

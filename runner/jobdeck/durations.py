@@ -11,9 +11,12 @@ from pydantic import BeforeValidator, PlainSerializer
 from jobdeck.errors import ValidationError
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
-# At most nine digits: no text can lead to an OverflowError in timedelta.
-_PATTERN = re.compile(r"^(\d{1,9}(?:\.\d{1,6})?)(ms|s|m|h|d)$")
+# Twelve digits are the longest duration there is, in milliseconds.
+_PATTERN = re.compile(r"^(\d{1,12}(?:\.\d{1,6})?)(ms|s|m|h|d)$")
 _MAX_DAYS = 3_660
+MIN_YEAR = 1970
+MAX_YEAR = 9998
+"""A year less than Python's last one: no zone can move a time out of what a datetime holds."""
 
 
 def parse_duration(text: str | float | timedelta) -> timedelta:
@@ -38,13 +41,15 @@ def _bounded(seconds: float, text: object) -> timedelta:
 
 def format_duration(value: timedelta | float) -> str:
     """The shortest exact way to write it: `90s`, `5m`, `1d`, `250ms`."""
-    seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
-    if seconds == 0:
+    span = value if isinstance(value, timedelta) else timedelta(seconds=value)
+    microseconds = span // timedelta(microseconds=1)
+    if microseconds == 0:
         return "0s"
-    for unit in ("d", "h", "m", "s"):
-        if (seconds / _UNITS[unit]).is_integer():
-            return f"{int(seconds / _UNITS[unit])}{unit}"
-    return f"{round(seconds * 1000)}ms"
+    for unit in ("d", "h", "m", "s", "ms"):
+        count, rest = divmod(microseconds, round(_UNITS[unit] * 1_000_000))
+        if rest == 0:
+            return f"{count}{unit}"
+    return f"{count}.{rest:03d}".rstrip("0") + "ms"
 
 
 def parse_when(text: str, now: datetime) -> datetime:
@@ -66,8 +71,8 @@ def parse_time(text: str) -> datetime:
             f"{text[:40]!r} is not a time; write it like 2026-01-31T10:30:00Z or, relative, like 1h"
         ) from None
     value = value.replace(tzinfo=UTC) if value.tzinfo is None else value
-    if not 1970 <= value.year <= 9998:
-        raise ValidationError(f"{text[:40]!r} lies outside the years 1970-9998")
+    if not MIN_YEAR <= value.year <= MAX_YEAR:
+        raise ValidationError(f"{text[:40]!r} lies outside the years {MIN_YEAR}-{MAX_YEAR}")
     return value.astimezone(UTC)
 
 

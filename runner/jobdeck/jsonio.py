@@ -33,7 +33,8 @@ def loads(text: str | bytes, *, what: str, limit: int) -> Any:
 def dumps(value: Any, *, what: str, limit: int) -> str:
     """Compact JSON text of at most `limit` bytes. Raises ValidationError saying what is wrong and where."""
     check(value, what=what)
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    # What json itself does not know and `check` has let through is a mapping that is no dict.
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=dict)
     size = len(text.encode())
     if size > limit:
         raise ValidationError(f"{what} has {size:,} bytes of JSON; at most {limit:,} are allowed", field=what)

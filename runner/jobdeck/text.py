@@ -10,6 +10,7 @@ _ZWJ: Final = "\u200d"
 _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _EMOJI: Final = re.compile("[\u2190-\u2bff\ufe0f\U0001f000-\U0001faff]")
 _ELLIPSIS: Final = "…"
+_MARKS: Final = frozenset({"Mn", "Me"})
 # More marks on one base than any script needs; a pile of 1,000 takes over the lines around it.
 _COMBINING_MAX: Final = 8
 
@@ -29,7 +30,8 @@ def clean(text: str, limit: int | None = None, *, lines: bool = False) -> str:
     shown = "".join(_shown(text, index, char, lines) for index, char in enumerate(text))
     shown = _limit_marks(shown)
     if limit is not None and len(shown) > limit:
-        shown = shown[: max(limit - 1, 0)] + _ELLIPSIS
+        # A joiner at the cut would have nothing to join.
+        shown = shown[: max(limit - 1, 0)].rstrip(_ZWJ) + _ELLIPSIS
     return shown
 
 
@@ -58,7 +60,7 @@ def _limit_marks(text: str) -> str:
     out: list[str] = []
     run = 0
     for char in text:
-        run = run + 1 if unicodedata.combining(char) else 0
+        run = run + 1 if unicodedata.category(char) in _MARKS else 0
         if run <= _COMBINING_MAX:
             out.append(char)
     return "".join(out)

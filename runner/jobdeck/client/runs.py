@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 from uuid import UUID
 
 from jobdeck import limits
 from jobdeck.client import cursors
+from jobdeck.client.filters import check_filter
 from jobdeck.client.session import Session
 from jobdeck.client.trigger import RunBuilder, RunOptions
 from jobdeck.errors import DatabaseUnavailable, NotFound, ValidationError
@@ -58,7 +60,9 @@ class RunsApi:
 
     async def _builder(self, job_type: str, options: RunOptions) -> RunBuilder:
         registered = None
-        if self._session.local_spec(job_type) is None:
+        # What could not be the name of a type is not looked up: a database may refuse the very text.
+        is_name = re.fullmatch(limits.JOB_TYPE_PATTERN, job_type) is not None
+        if is_name and self._session.local_spec(job_type) is None:
             registered = await self._session.database.read(find_type, job_type)
         return RunBuilder(self._session, job_type, registered, options)
 
@@ -77,6 +81,7 @@ class RunsApi:
         """One page, newest first. Raises ValidationError for a bad limit, filter or cursor."""
         if not 1 <= limit <= limits.PAGE_MAX:
             raise ValidationError(f"a page has 1 to {limits.PAGE_MAX} runs, not {limit}", field="limit")
+        check_filter(chosen)
         scope = self._session.scope
         after = cursors.decode(cursor, scope, chosen) if cursor else None
         found = await self._session.read(listing.page, chosen, limit=limit + 1, after=after)
@@ -93,7 +98,11 @@ class RunsApi:
         last: bool = False,
         limit: int = 200,
     ) -> Runs:
-        """A window of the list for a scrolling view: older than `after`, newer than `before`, or the oldest."""
+        """A window of the list for a scrolling view: older than `after`, newer than `before`, or the oldest.
+
+        Raises ValidationError for a bad filter.
+        """
+        check_filter(chosen)
         older = None if after is None else await self._key(after)
         newer = None if before is None else await self._key(before)
         return await self._session.read(
@@ -122,7 +131,10 @@ class RunsApi:
         if not found:
             raise NotFound(f"no run whose id begins or ends with {part!r} in this team")
         if len(found) > 1:
-            raise ValidationError(f"{len(found)} runs have an id with {part!r}; give more of it", field="id")
+            more = " or more" if len(found) >= listing.PARTS_MAX else ""
+            raise ValidationError(
+                f"{len(found)}{more} runs have an id with {part!r}; give more of it", field="id"
+            )
         return found[0]
 
     async def show(self, run_id: UUID) -> Run:

@@ -8,9 +8,11 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
+from jobdeck.limits import TAG_CHARS
 from jobdeck.model import Project, TeamScope
 from jobdeck.spec import HandlerSpec
 from jobdeck.store.database import Database
+from jobdeck.text import clean
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,6 +28,10 @@ class Session:
     actor: str
     local_spec: Callable[[str], HandlerSpec | None]
     """The handler of a job type where its package is installed beside the client."""
+
+    def __post_init__(self) -> None:
+        # The operating system's name for a user is text of strangers like any other.
+        object.__setattr__(self, "actor", clean(self.actor, TAG_CHARS))
 
     async def read(
         self,

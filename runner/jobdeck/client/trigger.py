@@ -14,6 +14,7 @@ import jsonschema
 
 from jobdeck import jsonio, limits
 from jobdeck.client.session import Session
+from jobdeck.durations import MAX_YEAR, MIN_YEAR
 from jobdeck.errors import Forbidden, UnknownJobType, ValidationError
 from jobdeck.ids import new_id
 from jobdeck.model import JobType, NewRun
@@ -102,7 +103,7 @@ class RunBuilder:
             queue=_queue(options.queue),
             priority=_ranged("priority", options.priority, limits.PRIORITY_DEFAULT, 1, limits.PRIORITY_MAX),
             trigger_type="delayed" if options.delay or options.at else "immediate",
-            triggered_by=options.triggered_by or f"manual:{session.actor}",
+            triggered_by=clean(options.triggered_by or f"manual:{session.actor}", limits.NAME_CHARS),
             due_at=options.at,
             delay=_delay(options),
             max_attempts=_ranged(
@@ -175,6 +176,8 @@ def _delay(options: RunOptions) -> timedelta | None:
         raise ValidationError("a delay lies between 0s and 366d", field="delay")
     if options.at is not None and options.at.tzinfo is None:
         raise ValidationError("a time needs a time zone", field="at")
+    if options.at is not None and not MIN_YEAR <= options.at.year <= MAX_YEAR:
+        raise ValidationError(f"a time lies in the years {MIN_YEAR}-{MAX_YEAR}", field="at")
     return options.delay
 
 

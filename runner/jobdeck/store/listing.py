@@ -11,7 +11,6 @@ from sqlalchemy import ColumnElement, Connection, Select, Tuple, and_, func, lit
 from jobdeck.clock import to_us
 from jobdeck.errors import ValidationError
 from jobdeck.ids import prefix_range, tail_bits
-from jobdeck.limits import FILTER_CHARS
 from jobdeck.model import Run, RunFilter, TeamScope
 from jobdeck.states import Label, Status
 from jobdeck.store.differences import Differences
@@ -20,7 +19,8 @@ from jobdeck.store.rows import is_stalled_clause, select_runs, to_runs
 from jobdeck.store.schema import projects, runs
 
 _SYSTEM = "system."
-_PARTS_MAX = 20
+PARTS_MAX = 20
+"""As many ids are enough to say that a part of an id is not unique."""
 Key = tuple[int, UUID]
 """(created_at in microseconds, id): what a page is continued from."""
 
@@ -82,7 +82,7 @@ def ids_like(conn: Connection, differences: Differences, scope: TeamScope, part:
     low, high = prefix_range(part)
     mine = runs.c.team_id == scope.team_id
     found = set(
-        conn.execute(select(runs.c.id).where(mine, runs.c.id.between(low, high)).limit(_PARTS_MAX)).scalars()
+        conn.execute(select(runs.c.id).where(mine, runs.c.id.between(low, high)).limit(PARTS_MAX)).scalars()
     )
     value, bits = tail_bits(part)
     last = (value & (1 << bits // 8 * 8) - 1).to_bytes(bits // 8, "big")
@@ -153,8 +153,6 @@ def _served(conn: Connection, now: int) -> ColumnElement[bool]:
 
 
 def _matches(text: str) -> ColumnElement[bool]:
-    if len(text) > FILTER_CHARS:
-        raise ValidationError(f"a filter has at most {FILTER_CHARS} characters", field="text")
     lowered = text.lower()
     clauses = [
         func.lower(column).contains(lowered, autoescape=True)

@@ -1,0 +1,26 @@
+"""Filters of lists as they may reach a database: text it can compare, times that are points in time."""
+
+from __future__ import annotations
+
+from jobdeck import jsonio, limits
+from jobdeck.errors import ValidationError
+from jobdeck.model import RunFilter
+
+_TEXTS = ("job_type", "queue", "category", "project", "text")
+
+
+def check_filter(chosen: RunFilter) -> None:
+    """Raises ValidationError that names the part."""
+    for name in _TEXTS:
+        value = getattr(chosen, name)
+        if value is None:
+            continue
+        if len(value) > limits.FILTER_CHARS:
+            raise ValidationError(
+                f"{name} of a filter has at most {limits.FILTER_CHARS} characters", field=name
+            )
+        jsonio.check(value, what=name)
+    for name in ("since", "until"):
+        moment = getattr(chosen, name)
+        if moment is not None and moment.tzinfo is None:
+            raise ValidationError(f"{name} needs a time zone", field=name)

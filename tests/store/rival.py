@@ -1,0 +1,67 @@
+"""Another process in the middle of a transaction on PostgreSQL, so that a race has one outcome only."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from sqlalchemy import create_engine, make_url, text
+from sqlalchemy.pool import NullPool
+
+from jobdeck.store.postgres_differences import PostgresDifferences
+from jobdeck.store.transaction import Tx, Verb
+
+I = TypeVar("I")  # noqa: E741  the item of a verb
+R = TypeVar("R")
+
+_PATIENCE = 20.0
+_WAITING = text(
+    "SELECT count(*) FROM pg_stat_activity WHERE :me = ANY(pg_blocking_pids(pid)) AND wait_event_type = 'Lock'"
+)
+
+
+class Rival:
+    """Holds one transaction open over a connection of its own, and can tell when somebody waits for it."""
+
+    def __init__(self, url: str, *, offset_us: int = 0) -> None:
+        self._engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"), poolclass=NullPool)
+        self._conn = self._engine.connect()
+        self._watch = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        self._pid = self._conn.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        differences = PostgresDifferences()
+        self.tx = Tx(self._conn, differences.now(self._conn, offset_us), differences)
+
+    def run(self, verb: Verb[I, R], item: I) -> Any:
+        """What the verb does to one item, not committed."""
+        (result,) = verb(self.tx, [item])
+        return result
+
+    async def until_waited_for(self) -> None:
+        """Return once another transaction waits for a lock of this one."""
+        deadline = time.monotonic() + _PATIENCE
+        while not self._is_waited_for():
+            assert time.monotonic() < deadline, "nobody waits for the rival's locks"
+            await asyncio.sleep(0)
+
+    async def until_waited_for_or(self, task: asyncio.Task[Any]) -> None:
+        """Return once another transaction waits for a lock of this one, or the task is done without waiting."""
+        while not task.done() and not self._is_waited_for():
+            await asyncio.sleep(0)
+
+    def _is_waited_for(self) -> bool:
+        return bool(self._watch.execute(_WAITING, {"me": self._pid}).scalar_one())
+
+    def commit(self) -> None:
+        self._conn.commit()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._watch.close()
+        self._conn.close()
+        self._engine.dispose()

@@ -1,0 +1,184 @@
+"""Group commit: whatever waits is one transaction, and yet everybody gets the answer to what they asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, event, insert
+
+from jobdeck.errors import Conflict, DatabaseUnavailable, JobdeckError
+from jobdeck.ids import new_id
+from jobdeck.store.database import Database
+from jobdeck.store.enqueue import enqueue
+from jobdeck.store.schema import runs, teams
+from jobdeck.store.scopes import list_teams
+from jobdeck.store.transaction import Hint, Rank, Tx, verb
+from tests.databases import opened
+from tests.store.deck import Deck
+
+
+@pytest.fixture
+def commits() -> Iterator[list[Connection]]:
+    """One entry for each commit of any connection."""
+    seen: list[Connection] = []
+
+    def note(conn: Connection) -> None:
+        seen.append(conn)
+
+    event.listen(Engine, "commit", note)
+    yield seen
+    event.remove(Engine, "commit", note)
+
+
+@verb(Rank.CHANGE)
+def add_team(tx: Tx, items: Sequence[str]) -> Sequence[str | JobdeckError]:
+    """Insert, then fail in the way the slug names."""
+    for slug in items:
+        tx.conn.execute(insert(teams), {"id": new_id(), "slug": slug, "name": slug, "created_at": tx.now})
+    if "bug" in items:
+        raise ZeroDivisionError("a bug in a verb")
+    return [Conflict(slug) if slug.startswith("conflict") else f"did {slug}" for slug in items]
+
+
+async def slugs(database: Database) -> set[str]:
+    return {team.slug for team in await database.read(list_teams)}
+
+
+async def test_many_writers_share_few_commits(deck: Deck, commits: list[Connection]) -> None:
+    """300 writers at once are a handful of transactions, and each is given the id it asked for."""
+    items = [deck.new_run() for _ in range(300)]
+    commits.clear()
+    results = await asyncio.gather(*(deck.database.write(enqueue, item) for item in items))
+    assert results == [item.id for item in items]
+    assert 1 <= len(commits) <= 4
+    assert len(await deck.rows(runs)) == 300
+
+
+async def test_one_bad_item_among_fifty_fails_alone(database: Database) -> None:
+    """A verb that breaks on one of 50 items: that waiter gets the error, 49 get their answers, 49 are stored."""
+    names = [f"team{n}" for n in range(50)]
+    names[13] = "bug"
+    results = await asyncio.gather(
+        *(database.write(add_team, name) for name in names), return_exceptions=True
+    )
+    assert isinstance(results[13], ZeroDivisionError)
+    good = [name for name in names if name != "bug"]
+    assert [result for result in results if isinstance(result, str)] == [f"did {name}" for name in good]
+    assert await slugs(database) == set(good)
+
+
+async def test_a_refusal_of_the_verb_is_no_failure_of_the_transaction(database: Database) -> None:
+    """A JobdeckError as a result is raised at its own waiter; what the transaction did stays."""
+    results = await asyncio.gather(
+        *(database.write(add_team, name) for name in ("a", "conflict", "b")), return_exceptions=True
+    )
+    assert isinstance(results[1], Conflict)
+    assert results[::2] == ["did a", "did b"]
+    assert await slugs(database) == {"a", "conflict", "b"}
+
+
+async def test_a_batch_with_a_bug_in_it_raises_after_all_are_settled(database: Database) -> None:
+    """`write_many` raises what is not one of jobdeck's own errors, when the rest is stored."""
+    with pytest.raises(ZeroDivisionError):
+        await database.write_many(add_team, ["a", "bug", "b"])
+    assert await slugs(database) == {"a", "b"}
+
+
+async def test_a_verb_that_forgets_an_answer_is_found_out(database: Database) -> None:
+    """A verb must answer every item: one that does not is an error for its waiter, not somebody else's answer."""
+
+    @verb(Rank.CHANGE)
+    def forgetful(tx: Tx, items: Sequence[str]) -> Sequence[str]:
+        return items[:-1]
+
+    results = await asyncio.gather(
+        *(database.write(forgetful, name) for name in "abc"),
+        *(database.write(add_team, name) for name in "xyz"),
+        return_exceptions=True,
+    )
+    assert all(isinstance(result, RuntimeError) for result in results[:3])
+    assert results[3:] == ["did x", "did y", "did z"]
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"])
+async def test_what_keeps_leases_alive_goes_first(database: Database) -> None:
+    """Inside one transaction verbs run by rank, and inside a rank in the order of arrival."""
+    order: list[Any] = []
+
+    def note(rank: Rank) -> Any:
+        def run(tx: Tx, items: Sequence[int]) -> Sequence[int]:
+            order.append((rank, tuple(items)))
+            return items
+
+        run.__name__ = rank.name
+        return verb(rank)(run)
+
+    verbs = {rank: note(rank) for rank in Rank}
+    writes = [database.write(verbs[rank], n) for n in range(2) for rank in reversed(Rank)]
+    await asyncio.gather(*writes)
+    ranks = [rank for rank, _ in order]
+    # The writer may have begun with whatever came first; all that waited then is in order.
+    last = ranks[ranks.index(Rank.BEAT) :]
+    assert last == sorted(last)
+    assert sum(len(items) for _, items in order) == 2 * len(Rank)
+
+
+async def test_closing_commits_what_waits(database_url: str) -> None:
+    """Writes under way when the database is closed are committed and answered, later ones are refused."""
+    async with opened(database_url) as database:
+        waiting = [asyncio.create_task(database.write(add_team, f"team{n}")) for n in range(20)]
+        first = await waiting[0]
+        await database.close()
+        assert first == "did team0"
+        assert [await task for task in waiting] == [f"did team{n}" for n in range(20)]
+        with pytest.raises(DatabaseUnavailable, match="closed"):
+            await database.write(add_team, "late")
+    async with opened(database_url) as database:
+        assert await slugs(database) == {f"team{n}" for n in range(20)}
+
+
+async def test_a_listener_that_breaks_hurts_nobody(database: Database) -> None:
+    """Whoever commits is not harmed by a listener's bug: the next write is answered as well, and so are listeners."""
+    heard = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def broken(_hint: Hint) -> None:
+        raise ValueError("a bug in a listener")
+
+    def sound(_hint: Hint) -> None:
+        loop.call_soon_threadsafe(heard.set)
+
+    @verb(Rank.CHANGE)
+    def loud(tx: Tx, items: Sequence[str]) -> Sequence[str]:
+        tx.hint(Hint.WORK)
+        return items
+
+    database.signals.listen(broken)
+    database.signals.listen(sound)
+    writes = [asyncio.create_task(database.write(loud, name)) for name in "ab"]
+    await asyncio.wait_for(heard.wait(), 20)
+    done, _ = await asyncio.wait([*writes, asyncio.create_task(database.write(loud, "c"))], timeout=20)
+    assert {task.result() for task in done} == {"a", "b", "c"}
+
+
+async def test_reads_see_one_moment(deck: Deck, database_url: str) -> None:
+    """Two queries of one read see the same state, also when somebody commits between them."""
+    await deck.enqueue_many(3)
+
+    def twice(conn: Connection) -> tuple[int, int]:
+        first = len(conn.execute(runs.select()).all())
+        asyncio.run_coroutine_threadsafe(deck.enqueue(), loop).result(20)
+        return first, len(conn.execute(runs.select()).all())
+
+    loop = asyncio.get_running_loop()
+    counted = await asyncio.to_thread(lambda: asyncio.run(_read_elsewhere(database_url, twice)))
+    assert counted == (3, 3)
+    assert len(await deck.rows(runs)) == 4
+
+
+async def _read_elsewhere(url: str, query: Any) -> Any:
+    async with opened(url) as database:
+        return await database.read(query)

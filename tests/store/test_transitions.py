@@ -1,0 +1,157 @@
+"""The table of transitions, tried out: every verb on every status, and nothing happens that it does not allow."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from sqlalchemy.exc import IntegrityError
+
+from jobdeck.errors import JobdeckError
+from jobdeck.ids import new_id
+from jobdeck.states import (
+    ACTIVE,
+    GROUPS,
+    RETRYABLE,
+    TERMINAL,
+    TRANSITIONS,
+    AttemptOutcome,
+    Status,
+    sources_of,
+)
+from jobdeck.store.claim import ClaimedRun
+from jobdeck.store.finish import Finish, finish
+from jobdeck.store.schema import attempts, leases, runs
+from jobdeck.verdict import Ending
+from tests.store.deck import Deck
+
+RUNNING_ENDS = {Status.COMPLETED, Status.FAILED, Status.DEAD, Status.PENDING, Status.CANCELLED}
+REACHED = (
+    {(Status.PENDING, Status.RUNNING), (Status.PENDING, Status.CANCELLED)}
+    | {(Status.AWAITING_APPROVAL, Status.CANCELLED)}
+    | {(Status.RUNNING, end) for end in RUNNING_ENDS}
+    | {(status, Status.PENDING) for status in RETRYABLE}
+)
+"""What the verbs of today bring about; approve, reject and expiry are still to come."""
+
+
+@dataclass(frozen=True)
+class Act:
+    """Something done to a run, under its own name."""
+
+    name: str
+    do: Callable[[Deck, Any, int], Awaitable[object]]
+
+
+def _end(outcome: AttemptOutcome, **ending: Any) -> Act:
+    async def do(deck: Deck, run_id: Any, fence: int) -> object:
+        return await deck.database.write(finish, Finish(run_id, fence, Ending(outcome, **ending)))
+
+    return Act(f"finish {outcome} {ending}", do)
+
+
+async def _claim(deck: Deck, _run_id: Any, _fence: int) -> list[ClaimedRun]:
+    return await deck.claim(50, worker=new_id())
+
+
+async def _recover(deck: Deck, _run_id: Any, _fence: int) -> object:
+    deck.forward(31)
+    return await deck.recover()
+
+
+async def _use_up(deck: Deck, run_id: Any, fence: int) -> object:
+    await deck.set_run(run_id, max_attempts=2, failures=1)
+    ending = Ending(AttemptOutcome.ERROR)
+    return await deck.database.write(finish, Finish(run_id, fence, ending))
+
+
+ACTS = (
+    Act("claim", _claim),
+    Act("cancel", lambda deck, run_id, _: deck.cancel(run_id)),
+    Act("retry", lambda deck, run_id, _: deck.retry(run_id)),
+    Act("recover", _recover),
+    Act("enqueue the same id", lambda deck, run_id, _: deck.enqueue(id=run_id)),
+    *(_end(outcome) for outcome in AttemptOutcome),
+    _end(AttemptOutcome.ERROR, final=True),
+    Act("finish the last attempt", _use_up),
+)
+
+
+def test_the_table_is_whole() -> None:
+    """Every status has a row, nothing leads to itself, and only a retry leaves an ended status."""
+    assert set(TRANSITIONS) == set(Status)
+    for source, targets in TRANSITIONS.items():
+        assert source not in targets
+        assert targets or source is Status.COMPLETED
+        if source in TERMINAL:
+            assert targets <= {Status.PENDING}
+    assert set(TERMINAL) | set(ACTIVE) == set(Status)
+    assert {status for status in TERMINAL if TRANSITIONS[status]} == RETRYABLE
+
+
+def test_sources_are_the_table_read_backwards() -> None:
+    """`sources_of` names exactly the statuses from which the table leads to a target."""
+    for source, target in product(Status, Status):
+        assert (source in sources_of(target)) == (target in TRANSITIONS[source])
+
+
+def test_groups_share_out_the_statuses() -> None:
+    """Each status is in exactly one of the five classic groups."""
+    members = [status for group in GROUPS.values() for status in group]
+    assert sorted(members) == sorted(Status)
+
+
+async def _statuses(deck: Deck) -> dict[Any, Status]:
+    return {row["id"]: Status(row["status"]) for row in await deck.rows(runs)}
+
+
+async def test_no_verb_leaves_the_table(deck: Deck) -> None:
+    """Each verb and each outcome is tried on a run in each status: what changes is in the table, and all of it occurs.
+
+    A run that did not change keeps its row to the last column, and one that is not running has no lease.
+    """
+    seen = set()
+    for status, act in product(Status, ACTS):
+        run_id = await deck.with_status(status)
+        (before,) = await deck.rows(runs, id=run_id)
+        with suppress(JobdeckError, IntegrityError if act.name == "enqueue the same id" else JobdeckError):
+            await act.do(deck, run_id, before["fence"])
+        (after,) = await deck.rows(runs, id=run_id)
+        moved = (Status(before["status"]), Status(after["status"]))
+        if moved[0] is moved[1]:
+            assert before == after or act.name in ("cancel", "finish the last attempt"), (status, act.name)
+        else:
+            assert moved[1] in TRANSITIONS[moved[0]], (status, act.name, moved)
+            seen.add(moved)
+        await _put_away(deck, after)
+    assert seen == REACHED
+
+
+async def _put_away(deck: Deck, row: dict[str, Any]) -> None:
+    """End the run, so that the next claim finds only its own."""
+    held = await deck.rows(leases, run_id=row["id"])
+    assert len(held) == (row["status"] == Status.RUNNING)
+    if held:
+        ending = Ending(AttemptOutcome.COMPLETED)
+        await deck.database.write(finish, Finish(row["id"], row["fence"], ending))
+    elif row["status"] in ACTIVE:
+        await deck.cancel(row["id"])
+
+
+async def test_an_outcome_is_written_only_on_a_running_run(deck: Deck) -> None:
+    """Even where a lease was left behind by a damaged database, finish and recover leave a run that is not running."""
+    for status in sorted(set(Status) - {Status.RUNNING}):
+        claimed = await deck.started(priority=1)
+        await deck.set_run(claimed.id, status=status)
+    before = await deck.rows(runs)
+    for row in before:
+        ending = Ending(AttemptOutcome.COMPLETED, result="1")
+        (result,) = await deck.database.write_many(finish, [Finish(row["id"], row["fence"], ending)])
+        assert isinstance(result, JobdeckError)
+    deck.forward(31)
+    assert await deck.recover() == []
+    assert await deck.rows(runs) == before
+    assert await deck.rows(attempts) == []

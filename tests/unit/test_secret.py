@@ -1,0 +1,96 @@
+"""Secrets: only references are taken, stored and shown; what was revealed is masked."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+from pydantic import ValidationError as PydanticError
+
+from jobdeck import secret
+from jobdeck.secret import Secret, redact, resolve, variable_of
+
+
+@pytest.fixture(autouse=True)
+def _nothing_revealed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test begins with nothing revealed, and leaves nothing."""
+    monkeypatch.setattr(secret, "_revealed", ())
+
+
+class Params(BaseModel):
+    """Takes a secret, and perhaps another one."""
+
+    token: Secret
+    other: Secret | None = None
+
+
+def test_a_reference_is_what_is_stored_and_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dumping, printing and the schema have the reference or less; the value comes out by `reveal` alone."""
+    monkeypatch.setenv("JOBDECK_SECRET_CRM_KEY", "hunter2-hunter2")
+    params = Params.model_validate({"token": "secret://CRM_KEY"})
+    assert params.model_dump(mode="json") == {"token": "secret://CRM_KEY", "other": None}
+    assert params.token.reveal() == "hunter2-hunter2"
+    for text in (repr(params), str(params), repr(params.token), f"{params.token}", params.model_dump_json()):
+        assert "hunter2" not in text
+    field = Params.model_json_schema()["properties"]["token"]
+    assert (field["type"], field["format"]) == ("string", "secret")
+    assert Params.model_validate_json('{"token":"secret://CRM_KEY"}') == params
+    assert Params(token=Secret("secret://CRM_KEY")) == params
+    assert hash(params.token) == hash(Secret("secret://CRM_KEY"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["hunter2", "", "secret://", "secret://1A", "secret://a-b", "secret://A\n", "secret://A B", "secret://A=B", "SECRET://A",
+     "secret://" + "A" * 65, "secret://Ä", "secret://A\x00", "secret://../A"],
+)  # fmt: skip
+def test_a_value_in_clear_is_refused(text: str) -> None:
+    """Whatever is no reference is refused in words that do not repeat it."""
+    with pytest.raises(PydanticError) as caught:
+        Params.model_validate({"token": text})
+    (error,) = caught.value.errors(include_input=False, include_url=False)
+    assert "hunter2" not in error["msg"]
+    with pytest.raises(ValueError, match="never in clear"):
+        Secret(text)
+
+
+def test_a_secret_that_is_not_set() -> None:
+    """The error names the variable, so that the operator knows what to set."""
+    with pytest.raises(LookupError, match="JOBDECK_SECRET_NOT_THERE is not set"):
+        resolve("secret://not_there")
+
+
+@given(st.from_regex(r"[A-Za-z][A-Za-z0-9_]{0,63}", fullmatch=True))
+def test_the_variable_of_a_name(name: str) -> None:
+    """Upper case, behind a prefix that no other setting has."""
+    assert variable_of(f"secret://{name}") == f"JOBDECK_SECRET_{name.upper()}"
+    assert Secret(f"secret://{name}").reference == f"secret://{name}"
+
+
+def reveal(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
+    for name, value in values.items():
+        monkeypatch.setenv(f"JOBDECK_SECRET_{name}", value)
+        resolve(f"secret://{name}")
+
+
+def test_what_was_revealed_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every occurrence, and only of values that this process has revealed."""
+    monkeypatch.setenv("JOBDECK_SECRET_UNSEEN", "sesame-sesame")
+    reveal(monkeypatch, A="hunter2!")
+    assert redact("key=hunter2!, again hunter2!") == "key=********, again ********"
+    assert redact("sesame-sesame") == "sesame-sesame"
+
+
+def test_values_that_hide_nothing_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty or very short value would mask half the text."""
+    reveal(monkeypatch, A="", B="1", C="abc")
+    assert redact("1 abc and more") == "1 abc and more"
+
+
+@pytest.mark.parametrize("names", ["ABC", "CBA", "BCA"])
+def test_a_value_inside_another_one(monkeypatch: pytest.MonkeyPatch, names: str) -> None:
+    """Where one secret begins or ends like another one, nothing of the longer one is left."""
+    values = {"A": "abcd", "B": "abcdefgh", "C": "xxabcdefgh"}
+    reveal(monkeypatch, **{name: values[name] for name in names})
+    assert redact("xxabcdefgh") == redact("abcdefgh") == redact("abcd") == "********"

@@ -54,6 +54,7 @@ async def perform(plugin: Plugin, ctx: RunContext, params_json: str) -> Ending:
 async def _call(plugin: Plugin, ctx: RunContext, params: BaseModel, params_json: str) -> Any:
     spec = plugin.spec
     try:
+        ctx.prepare()
         if spec.isolation == "process":
             from jobdeck.process.isolated import run_isolated
 
@@ -62,7 +63,7 @@ async def _call(plugin: Plugin, ctx: RunContext, params: BaseModel, params_json:
             return await spec(ctx, params)
         return await _in_thread(lambda: spec(ctx, params))
     except ValidationError as error:
-        # A handler's own validation error is an ordinary failure, not one of the run's params.
+        # One of the handler's own, or of the settings, is an ordinary failure and not one of the run's params.
         raise _HandlerError(error) from error
 
 

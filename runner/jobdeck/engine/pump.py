@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -58,6 +59,7 @@ class Pump:
         self._wake = asyncio.Event()
         self._look_again = True
         self._poll = options.poll
+        self._look_at = time.monotonic()
         self._drawn = random.Random()
         self.slots = Slots(options.concurrency, self.wake)
         self.reporter = Reporter(parts.database, lambda: list(self.slots.running.values()))
@@ -88,13 +90,19 @@ class Pump:
         if self._look_again and self.slots.free and turn.stored and not self.slots.stuck:
             return
         if turn.claimed:
-            self._poll = _POLL_MIN
-        pause = min(self._poll * self._drawn.uniform(0.8, 1.2), self._options.poll)
+            self._plan_look(_POLL_MIN)
+        # The pause goes on where an outcome interrupts it: however many come, what falls due is seen in time.
+        pause = max(self._look_at - time.monotonic(), 0)
         try:
             await asyncio.wait_for(self._wake.wait(), pause if turn.stored else max(pause, _STORE_AGAIN))
         except TimeoutError:
-            self._poll = min(self._poll * 2, self._options.poll)
+            self._plan_look(self._poll * 2)
             self._look_again = True
+
+    def _plan_look(self, poll: float) -> None:
+        self._poll = min(poll, self._options.poll)
+        pause = min(self._poll * self._drawn.uniform(0.8, 1.2), self._options.poll)
+        self._look_at = time.monotonic() + pause
 
     async def wait_idle(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
         """Store outcomes as they come, until nothing is left, `seconds` have passed or `until()` holds."""
@@ -162,7 +170,7 @@ class Pump:
         return Execution(
             run,
             self._parts.plugins.by_type[run.job_type],
-            RunContext(run, mailbox, self._around, self._parts.settings_for(run)),
+            RunContext(run, mailbox, self._around, self._parts.settings_for),
             mailbox,
             self._loop,
             claimed_at=claimed_at,

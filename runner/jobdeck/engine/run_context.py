@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import threading
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
@@ -64,7 +64,11 @@ class RunContext(Context):
     """See `Context`."""
 
     def __init__(
-        self, run: ClaimedRun, mailbox: Mailbox, around: Surroundings, settings: Mapping[str, Any]
+        self,
+        run: ClaimedRun,
+        mailbox: Mailbox,
+        around: Surroundings,
+        settings_of: Callable[[ClaimedRun], Mapping[str, Any]],
     ) -> None:
         self.run_id = run.id
         self.team = run.team
@@ -74,13 +78,17 @@ class RunContext(Context):
         self.fence = run.fence
         self.log = MailboxLog(mailbox)
         self.resume = None if run.resume is None else json.loads(run.resume)
-        self.settings = settings
+        self._settings_of = settings_of
         self._run = run
         self._mailbox = mailbox
         self._around = around
         self._reason: CancelReason | None = None
         self._stop_thread = threading.Event()
         self._stop_loop = asyncio.Event()
+
+    def prepare(self) -> None:
+        """Fill in what may fail (a folder that cannot be made): inside the attempt, so that it alone fails."""
+        self.settings = self._settings_of(self._run)
 
     @property
     def http(self) -> GuardedClient:

@@ -39,8 +39,9 @@ class Slots:
 
     def held_runs(self) -> tuple[UUID, ...]:
         """Runs whose leases are to be kept."""
-        held = [execution.run.id for execution in self.running.values() if not execution.lost]
-        return (*held, *(execution.run.id for execution, _ in [*self._unstored, *self._arrived]))
+        with self._lock:
+            ended = [execution.run.id for execution, _ in (*self._unstored, *self._arrived)]
+        return (*(execution.run.id for execution in self.running.values() if not execution.lost), *ended)
 
     def arrive(self, execution: Execution, ending: Ending) -> None:
         """An attempt has ended; called on the handlers' loop. The engine is woken once per batch."""

@@ -111,7 +111,7 @@ async def run_handler(
     mailbox, recorder = Mailbox(run), _Recorder(lease_lost)
     loop = asyncio.get_running_loop()
     async with GuardedClient(AddressPolicy(allow)) as http:
-        ctx = RunContext(run, mailbox, Surroundings(loop, loop, recorder, http), given)
+        ctx = RunContext(run, mailbox, Surroundings(loop, loop, recorder, http), lambda _run: given)
         if cancel_after is not None:
             loop.call_later(cancel_after, ctx.request_stop, cancel_reason)
             if cancel_after == 0:

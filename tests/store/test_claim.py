@@ -198,8 +198,12 @@ async def test_a_run_locked_by_another_claim_is_passed_over(deck: Deck, database
     ids = await deck.enqueue_many(4)
     with Rival(database_url) as rival:
         taken = rival.run(claim, Claim(new_id(), "rival:1", 2, 30_000_000, ("sync",)))
-        mine = await deck.claim(4)
+        claiming = asyncio.create_task(deck.claim(4))
+        await rival.until_waited_for_or(claiming)
+        waited = not claiming.done()
         rival.commit()
+    mine = await claiming
+    assert not waited
     assert [run.id for run in taken] == ids[:2]
     assert {run.id for run in mine} <= set(ids[2:])
     assert {run.id for run in mine} | {run.id for run in await deck.claim(4)} == set(ids[2:])

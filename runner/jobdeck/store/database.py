@@ -34,7 +34,7 @@ class Database(Protocol):
         """Commit one item, together with whatever else waits; its result, or its error raised."""
 
     async def write_many(self, verb: Verb[I, R], items: Sequence[I]) -> list[R | JobdeckError]:
-        """Commit many items; one result or error for each. Raises DatabaseError where the database failed."""
+        """Commit many items; one result or error for each, a DatabaseError where the database itself failed."""
 
     async def read(
         self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs

@@ -84,7 +84,8 @@ class CommandFailed(Exception):
     """The program did not start, or did not end with exit code 0."""
 
 
-@handler("command", title="Command", category="system", scope="project")
+# The program has its own grace (at most 5 min) between SIGTERM and SIGKILL: the worker waits for that.
+@handler("command", title="Command", category="system", scope="project", cancel_grace="310s")
 async def command(ctx: Context, params: CommandParams) -> dict[str, Any]:
     """Run a program; its output becomes the log, exit code 0 means completed."""
     ctx.raise_if_cancelled()

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
+
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from jobdeck.client import Client
 from jobdeck.client.session import Session
@@ -18,6 +23,7 @@ from jobdeck.ids import new_id
 from jobdeck.limits import DEFAULT_PROJECT, DEFAULT_TEAM
 from jobdeck.model import Project, TeamScope
 from jobdeck.plugins import load_one
+from jobdeck.secret import remember
 from jobdeck.settings import Settings
 from jobdeck.spec import HandlerSpec
 from jobdeck.store import scopes
@@ -27,6 +33,11 @@ from jobdeck.store.open import database_of, require_head, revision_of, upgrade
 if TYPE_CHECKING:
     from jobdeck.engine.worker import Worker, WorkerEnd
     from jobdeck.plugins import Plugins
+
+
+# Longer than SQLite's busy timeout, so that an orderly end is the rule.
+_NOW_SECONDS = 10.0
+_OWN_PACKAGE = "jobdeck"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,11 +179,28 @@ async def run_worker(
         await make_session(database, settings)
         worker = Worker(_parts(settings, database, plugins), _options(settings, drain))
         loop = asyncio.get_running_loop()
+        stop = _stopper(worker)
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, worker.stop)
+            loop.add_signal_handler(number, stop)
         if on_start is not None:
             on_start(worker, plugins)
         return await worker.run()
+
+
+def _stopper(worker: Worker) -> Callable[[], None]:
+    """What a signal does: stop in order; a second one now, whatever still waits for a silent database."""
+    times = 0
+
+    def stop() -> None:
+        nonlocal times
+        times += 1
+        worker.stop()
+        if times == 2:
+            last_resort = threading.Timer(_NOW_SECONDS, os._exit, (1,))
+            last_resort.daemon = True
+            last_resort.start()
+
+    return stop
 
 
 def _options(settings: Settings, drain: bool) -> Any:
@@ -200,27 +228,48 @@ def _parts(settings: Settings, database: Database, plugins: Plugins) -> Any:
         plugins=plugins,
         http=lambda: GuardedClient(AddressPolicy(settings.http.allow)),
         enqueue_child=_child_maker(settings, database, plugins),
-        settings_for=_settings_finder(settings),
+        settings_for=_settings_finder(settings, plugins),
     )
 
 
-def _settings_finder(settings: Settings) -> Any:
+def _settings_finder(settings: Settings, plugins: Plugins) -> Any:
+    for url in (settings.resolved_database_url, *settings.targets.values()):
+        _remember_password(url)
+
     @cache
     def find(job_type: str, team: str, project: str | None) -> Mapping[str, Any]:
-        return handler_settings(settings, job_type, team, project)
+        trusted = plugins.by_type[job_type].package == _OWN_PACKAGE
+        return handler_settings(settings, job_type, team, project, trusted=trusted)
 
     return lambda run: find(run.job_type, run.team, run.project)
 
 
-def handler_settings(settings: Settings, job_type: str, team: str, project: str | None) -> Mapping[str, Any]:
-    """`ctx.settings` of a handler: the plugin's own section, and for jobdeck's handlers what the server allows."""
+def _remember_password(url: str) -> None:
+    """A password of the configuration is a secret like any other: masked wherever a run says it."""
+    with suppress(ArgumentError):
+        password = make_url(url).password
+        if password:
+            remember(str(password))
+
+
+def handler_settings(
+    settings: Settings, job_type: str, team: str, project: str | None, *, trusted: bool
+) -> Mapping[str, Any]:
+    """`ctx.settings` of a handler: its own section of the configuration, and where it may keep data and call.
+
+    Databases are named to jobdeck's own handlers alone (`trusted`): their addresses hold passwords.
+    """
     own = dict(settings.plugin.get(job_type, {}))
-    return own | {
+    own |= {
         "data_file_url": f"sqlite:///{settings.project_data_file(team, project)}",
+        "http_allow": list(settings.http.allow),
+    }
+    if not trusted:
+        return own
+    return own | {
         "targets": dict(settings.targets),
         "free_targets": settings.is_embedded,
         "own_database_url": settings.resolved_database_url,
-        "http_allow": list(settings.http.allow),
     }
 
 

@@ -208,7 +208,7 @@ class RunFilter:
     since: datetime | None = None
     until: datetime | None = None
     text: str | None = None
-    """A substring of the job type, the name or the shown id, case-insensitive."""
+    """A substring of the job type, the name or the last message of an ended attempt, case-insensitive."""
 
 
 @dataclass(frozen=True, slots=True)

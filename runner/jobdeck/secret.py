@@ -6,10 +6,13 @@ environment variable `JOBDECK_SECRET_<NAME>` of the worker's process.
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import re
 import threading
 from typing import Any, Final
+from urllib.parse import quote
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
@@ -17,6 +20,8 @@ from pydantic_core import CoreSchema, core_schema
 SCHEME: Final = "secret://"
 _PATTERN: Final = r"^secret://[A-Za-z][A-Za-z0-9_]{0,63}$"
 _REFERENCE = re.compile(_PATTERN)
+# Shorter lines and encodings are words that stand in other places too.
+_LINE_MIN: Final = 8
 _MASK: Final = "********"
 
 
@@ -78,15 +83,30 @@ def resolve(reference: str) -> str:
     value = os.environ.get(variable)
     if value is None:
         raise LookupError(f"{variable} is not set where this worker runs")
-    _remember(value)
+    remember(value)
     return value
 
 
-def _remember(value: str) -> None:
+def remember(value: str) -> None:
+    """From now on mask this value, its long lines (a key is often logged line by line) and its usual encodings."""
     global _revealed
+    forms = {value, *(line for line in value.splitlines() if len(line) >= _LINE_MIN)}
+    forms |= {form for each in tuple(forms) for form in _encodings(each)}
     with _lock:
         # Longest first: a secret that begins like another must not be left half in sight.
-        _revealed = tuple(sorted({*_revealed, value}, key=len, reverse=True))
+        _revealed = tuple(sorted({*_revealed, *forms}, key=len, reverse=True))
+
+
+def _encodings(value: str) -> set[str]:
+    if len(value) < _LINE_MIN:
+        return set()
+    data = value.encode("utf-8", "surrogateescape")
+    return {
+        base64.b64encode(data).decode(),
+        base64.urlsafe_b64encode(data).decode(),
+        quote(data, safe=""),
+        json.dumps(value)[1:-1],
+    }
 
 
 def redact(text: str) -> str:

@@ -147,20 +147,22 @@ async def test_three_teams_share_a_claim_evenly(deck: Deck) -> None:
 
 
 async def test_every_claim_has_a_new_fence(deck: Deck) -> None:
-    """Fence and attempt grow with each claim of a run and survive a retry by hand; started_at is the first start."""
+    """Fence and attempt grow with each claim of a run and survive a retry by hand, which lets it start anew.
+
+    started_at is the first start since the run was made or retried.
+    """
     run_id = await deck.enqueue(max_attempts=2)
-    seen = []
+    seen, starts = [], []
     for round_ in range(4):
         (got,) = await deck.claim()
         seen.append((got.fence, got.attempt, got.failures))
-        if round_ == 0:
-            started = (await deck.show(run_id)).started_at
+        starts.append((await deck.show(run_id)).started_at)
         deck.forward(1)
         await deck.finish(got, AttemptOutcome.ERROR)
         if round_ == 1:
             await deck.retry(run_id)
     assert seen == [(1, 1, 0), (2, 2, 1), (3, 3, 0), (4, 4, 1)]
-    assert (await deck.show(run_id)).started_at == started
+    assert starts[0] == starts[1] != starts[2] == starts[3]
 
 
 async def test_a_later_attempt_resumes(deck: Deck) -> None:

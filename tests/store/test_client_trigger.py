@@ -12,6 +12,7 @@ from jobdeck import limits
 from jobdeck.client import Client
 from jobdeck.errors import (
     AlreadyActive,
+    Conflict,
     DatabaseUnavailable,
     Forbidden,
     JobdeckError,
@@ -266,10 +267,14 @@ async def test_many_at_a_time(client: Client, deck: Deck) -> None:
 
 
 async def test_many_of_a_single_flight(client: Client, deck: Deck) -> None:
-    """Two of one key in one request: the second is an error for the caller, who learns which run holds the key."""
-    with pytest.raises(AlreadyActive):
+    """Two of one key in one request are refused whole; one of a key that is taken names the run that holds it."""
+    with pytest.raises(Conflict, match="one by one"):
         await client.runs.trigger_many("single", [{"source": "a"}, {"source": "a"}])
-    assert await stored(deck) == 1
+    assert await stored(deck) == 0
+    (first,) = await client.runs.trigger_many("single", [{"source": "a"}])
+    with pytest.raises(AlreadyActive) as caught:
+        await client.runs.trigger_many("single", [{"source": "a"}])
+    assert caught.value.existing_run_id == show_id("run", first)
 
 
 async def test_an_unknown_commit_is_looked_up(

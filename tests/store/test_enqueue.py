@@ -211,3 +211,15 @@ async def test_results_of_a_batch_stand_at_their_places(deck: Deck, database: Da
     items = [deck.new_run() for _ in range(1_200)]
     results = await database.write_many(enqueue, items)
     assert [good(result) for result in results] == [item.id for item in items]
+
+
+async def test_a_key_that_could_not_be_narrowed_stands_against_all_of_its_type(deck: Deck) -> None:
+    """A client without the handler's package gives the widest key: it is refused by any narrow one, and refuses any."""
+    first = await deck.enqueue(flight_key="p:sync:aaaa")
+    with pytest.raises(AlreadyActive):
+        await deck.enqueue(flight_key="p:sync:")
+    other = await deck.enqueue(flight_key="p:sync_b:")
+    with pytest.raises(AlreadyActive) as refused:
+        await deck.enqueue(flight_key="p:sync_b:bbbb")
+    assert refused.value.existing_run_id == show_id("run", other)
+    assert first != await deck.enqueue(flight_key="p:sync:bbbb")

@@ -15,8 +15,9 @@ from jobdeck.store import listing
 from jobdeck.store.enqueue import enqueue
 from jobdeck.store.open import database_of, upgrade
 from jobdeck.store.schema import run_events, runs
+from tests.databases import opened
 from tests.postgres import PostgresServer
-from tests.store.deck import Deck
+from tests.store.deck import Deck, team_of
 from tests.store.rival import Rival
 
 pytestmark = pytest.mark.parametrize("database_kind", ["postgresql"])
@@ -132,3 +133,19 @@ async def test_a_server_that_cannot_be_had(postgres_server: PostgresServer, chan
     await database.close()
     with pytest.raises(DatabaseUnavailable, match=r"cannot be reached: .+"):
         await upgrade(url)
+
+
+@pytest.mark.parametrize(
+    "query", ["sslmode=prefer", "application_name=mine", "sslmode=allow&application_name=mine"]
+)
+async def test_a_url_with_parameters(database_url: str, query: str) -> None:
+    """Parameters mean what they mean to every PostgreSQL program: for reads, writes, LISTEN and the upgrade alike."""
+    url = f"{database_url}{'&' if '?' in database_url else '?'}{query}"
+    await upgrade(url)
+    async with opened(url) as database:
+        await team_of(database, "acme")
+        shown = await database.read(lambda conn: conn.exec_driver_sql("SHOW application_name").scalar())
+        assert shown == ("mine" if "mine" in query else "jobdeck")
+        with psycopg.connect(database_url, autocommit=True) as admin:
+            listening = f"SELECT count(*) FROM pg_stat_activity WHERE {_OTHERS} AND query LIKE 'LISTEN%'"
+            assert admin.execute(listening).fetchone() == (1,)

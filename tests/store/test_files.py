@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -147,3 +148,13 @@ async def test_a_runtime_folder_whose_path_is_too_long(
     await upgrade(f"sqlite:///{path}")
     async with opened(f"sqlite:///{path}") as database:
         await team_of(database, "acme")
+
+
+async def test_the_driver_of_postgresql_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without asyncpg a server's URL is refused with the command that installs it, for working and for upgrading."""
+    monkeypatch.setitem(sys.modules, "asyncpg", None)
+    url = "postgresql://user@host/name"
+    with pytest.raises(ConfigError, match=r"pip install \"jobdeck\[postgres\]\""):
+        database_of(url)
+    with pytest.raises(ConfigError, match=r"pip install \"jobdeck\[postgres\]\""):
+        await upgrade(url)

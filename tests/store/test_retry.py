@@ -8,33 +8,34 @@ import pytest
 
 from jobdeck.errors import AlreadyActive, Conflict, NotFound
 from jobdeck.ids import new_id, show_id
+from jobdeck.model import Progress
 from jobdeck.states import RETRYABLE, AttemptOutcome, Status
 from jobdeck.store import changes
 from jobdeck.store.enqueue import enqueue
 from jobdeck.store.schema import run_events, runs
-from tests.store.deck import Deck, team_of
+from tests.store.deck import Deck, report, team_of
 from tests.store.rival import Rival
 
 
 async def test_a_new_epoch_with_the_history_kept(deck: Deck) -> None:
-    """Failures, crashes, end, error and cancel request are cleared; attempts, fence and the first start stay."""
+    """Failures, start, end, error, progress and cancel request are cleared; attempts and fence stay."""
     run_id = await deck.enqueue(max_attempts=2)
     for _ in range(2):
         (claimed,) = await deck.claim()
         await deck.cancel(run_id) if claimed.attempt == 2 else None
-        await deck.finish(claimed, AttemptOutcome.ERROR, error="no", traceback="line 1")
+        seen = report(claimed, progress=Progress(5, 9, 1, 2, "page 5"))
+        await deck.finish(claimed, AttemptOutcome.ERROR, error="no", traceback="line 1", last_report=seen)
     before = await deck.show(run_id)
     assert before.status is Status.CANCELLED
     deck.forward(60)
     assert await deck.retry(run_id, "again", "bob") == run_id
     run = await deck.show(run_id)
     assert (run.status, run.failures, run.crash_count, run.attempt) == (Status.PENDING, 0, 0, 2)
-    cleared = ["error", "traceback", "result", "failure_kind", "finished_at"]
+    cleared = ["error", "traceback", "result", "failure_kind", "started_at", "finished_at"]
     cleared += ["cancel_requested_at", "cancel_requested_by", "cancel_reason"]
     assert [getattr(run, name) for name in cleared] == [None] * len(cleared)
-    assert (run.started_at, run.created_at, run.attempts) == (
-        before.started_at, before.created_at, before.attempts,
-    )  # fmt: skip
+    assert run.progress == Progress()
+    assert (run.created_at, run.attempts) == (before.created_at, before.attempts)
     assert run.due_at > before.due_at
     assert run.revision > before.revision
     event = (await deck.rows(run_events, run_id=run_id))[-1]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import json
+from urllib.parse import quote
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,3 +98,15 @@ def test_a_value_inside_another_one(monkeypatch: pytest.MonkeyPatch, names: str)
     values = {"A": "abcd", "B": "abcdefgh", "C": "xxabcdefgh"}
     reveal(monkeypatch, **{name: values[name] for name in names})
     assert redact("xxabcdefgh") == redact("abcdefgh") == redact("abcd") == "********"
+
+
+def test_lines_and_encodings_of_a_secret_are_masked_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that is logged line by line, in base64, in a URL or in JSON shows nothing of itself."""
+    value = '-----BEGIN KEY-----\nline+one/of=it\nline "two" of it'
+    monkeypatch.setenv("JOBDECK_SECRET_PEM", value)
+    assert Secret("secret://PEM").reveal() == value
+    encoded = base64.b64encode(value.encode()).decode()
+    for said in (*value.splitlines(), encoded, quote(value, safe=""), json.dumps(value)):
+        shown = redact(f"<{said}>")
+        assert "line" not in shown, shown
+        assert "********" in shown

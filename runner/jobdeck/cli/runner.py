@@ -75,12 +75,13 @@ def _replace_process() -> None:
 
 
 class _InertFormatter(logging.Formatter):
-    """Handlers log through this process too, so its lines are as hostile as theirs."""
+    """Handlers log through this process too, so its lines are as hostile, and as secret, as theirs."""
 
     def format(self, record: logging.LogRecord) -> str:
+        from jobdeck.secret import redact
         from jobdeck.text import clean
 
-        return clean(super().format(record), lines=True)
+        return clean(redact(super().format(record)), lines=True)
 
 
 def _log_to_stderr(level: int) -> None:

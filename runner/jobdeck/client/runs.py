@@ -12,7 +12,7 @@ from jobdeck.client import cursors
 from jobdeck.client.filters import check_filter
 from jobdeck.client.session import Session
 from jobdeck.client.trigger import RunBuilder, RunOptions
-from jobdeck.errors import DatabaseUnavailable, NotFound, ValidationError
+from jobdeck.errors import Conflict, DatabaseUnavailable, NotFound, ValidationError
 from jobdeck.ids import parse_part, show_id
 from jobdeck.model import CancelReply, LogEntry, NewRun, Run, RunFilter, RunPage
 from jobdeck.store import changes, detail, listing
@@ -52,7 +52,13 @@ class RunsApi:
                 f"at most {limits.ENQUEUE_BATCH:,} runs at a time, not {len(params):,}", field="count"
             )
         builder = await self._builder(job_type, RunOptions(**options))
-        results = await self._session.database.write_many(enqueue, [builder.build(item) for item in params])
+        runs = [builder.build(item) for item in params]
+        flights = [run.flight_key for run in runs if run.flight_key is not None]
+        if len(set(flights)) < len(flights):
+            raise Conflict(
+                f"of {clean(job_type, 128)} only one run at a time may be active here; make them one by one"
+            )
+        results = await self._session.database.write_many(enqueue, runs)
         for result in results:
             if isinstance(result, Exception):
                 raise result

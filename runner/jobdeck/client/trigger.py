@@ -129,7 +129,8 @@ def _default(facts: HandlerSpec | JobType, name: str) -> Any:
 
 
 def _remote_flight_key(kind: JobType) -> str | None:
-    # The function that narrows the key lives in a package that is not installed here: the widest key is safe.
+    # The function that narrows the key lives in a package that is not installed here: the widest key, which stands
+    # against every other one of the type.
     return "" if kind.defaults.get("single_flight") else None
 
 

@@ -21,7 +21,7 @@ _UNSETTLED: Any = object()
 class Group:
     """The items one caller brought for one verb, and the place for their results."""
 
-    __slots__ = ("_deliver", "_left", "items", "results", "verb")
+    __slots__ = ("_deliver", "_delivered", "_left", "items", "results", "verb")
 
     def __init__(
         self, verb: Verb[Any, Any], items: Sequence[Any], deliver: Callable[[list[Any]], None]
@@ -31,6 +31,7 @@ class Group:
         self.results: list[Any] = [_UNSETTLED] * len(items)
         self._left = len(items)
         self._deliver = deliver
+        self._delivered = False
 
     def settle(self, index: int, result: Any) -> None:
         """Store one result; the first one stays."""
@@ -44,8 +45,10 @@ class Group:
         return self._left == 0
 
     def deliver(self) -> None:
-        """Hand the results over, on the waiter's own loop."""
-        self._deliver(self.results)
+        """Hand the results over, on the waiter's own loop; once, though two connections may find the group complete."""
+        if not self._delivered:
+            self._delivered = True
+            self._deliver(self.results)
 
 
 class Unit:

@@ -105,7 +105,13 @@ def _retry_one(tx: Tx, item: RetryRun) -> UUID | JobdeckError:
         .values(
             status=Status.PENDING,
             due_at=tx.now,
+            started_at=None,
             finished_at=None,
+            processed=0,
+            total=None,
+            failed=0,
+            skipped=0,
+            message="",
             failures=0,
             crash_count=0,
             failure_kind=None,

@@ -49,8 +49,10 @@ class Database(Protocol):
 
 
 def settled(results: Sequence[Any]) -> list[Any]:
-    """Results of many items; raises the first failure that is not about one item."""
-    for result in results:
-        if isinstance(result, Exception) and not isinstance(result, JobdeckError):
-            raise result
-    return list(results)
+    """Results of many items; what a driver raised about one of them becomes the error of that item alone."""
+    return [
+        JobdeckError(f"the database refused it: {type(result).__name__}")
+        if isinstance(result, Exception) and not isinstance(result, JobdeckError)
+        else result
+        for result in results
+    ]

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import insert, select
+from sqlalchemy import insert
 
 from jobdeck.clock import to_us
 from jobdeck.errors import AlreadyActive, JobdeckError
 from jobdeck.ids import show_id
 from jobdeck.model import NewRun
-from jobdeck.states import ACTIVE, Status
+from jobdeck.states import Status
+from jobdeck.store.flights import Flights
 from jobdeck.store.schema import run_events, runs
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
 
@@ -20,16 +21,15 @@ from jobdeck.store.transaction import Hint, Rank, Tx, verb
 @verb(Rank.ENQUEUE)
 def enqueue(tx: Tx, items: Sequence[NewRun]) -> Sequence[UUID | JobdeckError]:
     """The id of each run, or AlreadyActive where single flight refuses it."""
-    taken = _active_flights(tx, items)
+    flights = Flights(tx, items)
     results: list[UUID | JobdeckError] = []
     rows: list[dict[str, Any]] = []
     for item in items:
-        existing = taken.get((item.team_id, item.flight_key)) if item.flight_key is not None else None
+        existing = flights.holder(item)
         if existing is not None:
             results.append(_already_active(item, existing))
             continue
-        if item.flight_key is not None:
-            taken[item.team_id, item.flight_key] = item.id
+        flights.take(item)
         rows.append(_row(item, tx.now))
         results.append(item.id)
     if rows:
@@ -39,18 +39,6 @@ def enqueue(tx: Tx, items: Sequence[NewRun]) -> Sequence[UUID | JobdeckError]:
         if any(row["due_at"] <= tx.now for row in rows):
             tx.hint(Hint.WORK)
     return results
-
-
-def _active_flights(tx: Tx, items: Sequence[NewRun]) -> dict[tuple[UUID, str], UUID]:
-    keys = {item.flight_key for item in items if item.flight_key is not None}
-    if not keys:
-        return {}
-    query = select(runs.c.team_id, runs.c.flight_key, runs.c.id).where(
-        runs.c.team_id.in_({item.team_id for item in items}),
-        runs.c.flight_key.in_(keys),
-        runs.c.status.in_(ACTIVE),
-    )
-    return {(row.team_id, row.flight_key): row.id for row in tx.conn.execute(query)}
 
 
 def _already_active(item: NewRun, existing: UUID) -> AlreadyActive:

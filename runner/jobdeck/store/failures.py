@@ -15,8 +15,9 @@ _DEADLOCK = "40P01"
 _SERIALIZATION = "40001"
 # A verb looks before it inserts; this one looked before the other transaction committed, and will see it now.
 _UNIQUE_VIOLATION = "23505"
-# Classes of SQLSTATE: connection exception, operator intervention (shutdown), insufficient resources.
-_GONE = ("08", "57P", "53")
+# Classes of SQLSTATE: connection exception, operator intervention (shutdown, cancelled by a time limit), insufficient
+# resources, a server that takes no writes (25006, after a failover), a lock not to be had, no right to write.
+_GONE = ("08", "57", "53", "25", "55P03", "42501")
 _DISK_FULL = "53100"
 
 
@@ -47,6 +48,10 @@ def translate(error: Exception) -> Exception:
     code = sqlstate(error)
     if code == _DISK_FULL:
         return DatabaseFull()
+    if code in (_DEADLOCK, _SERIALIZATION):
+        return DatabaseUnavailable(
+            "the database is too busy: this lost against other transactions again and again"
+        )
     if code.startswith(_GONE) or isinstance(error, OSError | InterfaceError | PoolTimeout | TimeoutError):
         return DatabaseUnavailable(f"the database cannot be reached: {_first_line(error)}")
     # Without a statement it was the connecting that failed, or the commit.

@@ -19,11 +19,16 @@ _RECONNECT_MAX = 15.0
 _ALL = (Hint.WORK | Hint.CANCEL | Hint.CHANGE).value
 
 
+def dsn_of(url: URL) -> str:
+    """The URL as asyncpg itself reads it: `sslmode` and the like mean what they mean to every PostgreSQL program."""
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
 class NotificationListener:
     """Keeps a LISTEN alive: checks it every 10 s, makes it anew as soon as it is gone, and hints at once after that."""
 
     def __init__(self, url: URL, signals: Signals) -> None:
-        self._dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
+        self._dsn = dsn_of(url)
         self._signals = signals
         self._task: asyncio.Task[None] | None = None
         self._listening = asyncio.Event()

@@ -47,13 +47,17 @@ def database_of(url: str, *, pool_size: int = 5, busy_timeout: float = 5.0) -> D
 
 
 def _postgres(url: str, pool_size: int) -> Database:
+    _require_asyncpg()
+    from jobdeck.store.postgres import PostgresDatabase
+
+    return PostgresDatabase(make_url(url).set(drivername="postgresql+asyncpg"), pool_size=pool_size)
+
+
+def _require_asyncpg() -> None:
     try:
         import asyncpg  # noqa: F401  only to say what is missing
     except ImportError:
         raise ConfigError('PostgreSQL needs the extra "postgres": pip install "jobdeck[postgres]"') from None
-    from jobdeck.store.postgres import PostgresDatabase
-
-    return PostgresDatabase(make_url(url).set(drivername="postgresql+asyncpg"), pool_size=pool_size)
 
 
 async def revision_of(database: Database) -> Revision:
@@ -82,13 +86,13 @@ async def upgrade(url: str) -> None:
 
 
 async def _upgrade_server(url: URL) -> None:
-    from sqlalchemy.ext.asyncio import create_async_engine
+    _require_asyncpg()
     from sqlalchemy.pool import NullPool
 
     from jobdeck.store import migrate
+    from jobdeck.store.postgres import postgres_engine
 
-    engine = create_async_engine(url.set(drivername="postgresql+asyncpg"), poolclass=NullPool)
-    async with engine.begin() as conn:
+    async with postgres_engine(url, poolclass=NullPool).begin() as conn:
         await conn.run_sync(migrate.upgrade)
 
 

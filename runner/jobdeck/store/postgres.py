@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+import asyncpg
 from sqlalchemy import URL, Connection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -18,7 +19,7 @@ from jobdeck.store.batch import Group, Unit, by_rank, commit, outcome, unwrap
 from jobdeck.store.database import settled
 from jobdeck.store.differences import Differences
 from jobdeck.store.failures import translate, translated
-from jobdeck.store.notifications import NotificationListener
+from jobdeck.store.notifications import NotificationListener, dsn_of
 from jobdeck.store.postgres_differences import PostgresDifferences
 from jobdeck.store.signals import Signals
 from jobdeck.store.transaction import Hint, I, R, Verb
@@ -30,6 +31,17 @@ _LANES = 2
 _UNITS_PER_COMMIT = 1_000
 
 
+def postgres_engine(url: URL, connect_timeout: float = 10.0, **pool: Any) -> AsyncEngine:
+    """An engine whose connections asyncpg makes from the whole URL; SQLAlchemy would take it to pieces first."""
+    dsn = dsn_of(url)
+    settings = {} if "application_name" in url.query else {"application_name": "jobdeck"}
+
+    async def connect() -> Any:
+        return await asyncpg.connect(dsn, timeout=connect_timeout, server_settings=settings)
+
+    return create_async_engine("postgresql+asyncpg://", async_creator=connect, hide_parameters=True, **pool)
+
+
 class PostgresDatabase:
     """See `Database`."""
 
@@ -38,13 +50,13 @@ class PostgresDatabase:
         self.differences: Differences = PostgresDifferences()
         self.signals = Signals()
         self.offset_us = 0
-        self._engine: AsyncEngine = create_async_engine(
+        self._engine: AsyncEngine = postgres_engine(
             url,
+            connect_timeout,
             pool_size=pool_size + _LANES,
             max_overflow=0,
             pool_timeout=30,
             pool_pre_ping=False,
-            connect_args={"timeout": connect_timeout, "server_settings": {"application_name": "jobdeck"}},
         )
         self._waiting: deque[Unit] = deque()
         self._wake = asyncio.Event()
@@ -102,9 +114,10 @@ class PostgresDatabase:
         try:
             async with self._engine.connect() as conn:
                 return await conn.run_sync(lambda sync: commit(sync, units, self.differences, self.offset_us))
-        except Exception as error:
-            # No connection to be had: nothing was tried, so every unit of the batch fails alike.
-            failure = translate(error)
+        except (Exception, asyncio.CancelledError) as error:
+            # No connection to be had: nothing was tried, so every unit of the batch fails alike. A lane is never
+            # cancelled while somebody waits; a cancellation out of the driver must not end it either.
+            failure = translate(error) if isinstance(error, Exception) else DatabaseUnavailable()
             for unit in units:
                 unit.group.settle(unit.index, failure)
             return Hint.NONE

@@ -190,7 +190,12 @@ def writer_engine(path: Path, busy_timeout: float = 5.0) -> Engine:
     """The engine of the one writing connection: every transaction begins IMMEDIATE."""
     # A path is no part of a URL as it stands: in one, `?` and `%41` mean something.
     url = URL.create("sqlite", database=str(path))
-    engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": 0, "check_same_thread": False})
+    engine = create_engine(
+        url,
+        poolclass=NullPool,
+        connect_args={"timeout": 0, "check_same_thread": False},
+        hide_parameters=True,
+    )
 
     @event.listens_for(engine, "connect")
     def _connect(connection: Any, record: Any) -> None:
@@ -222,7 +227,13 @@ def _patiently(attempt: Callable[[], object], busy_timeout: float) -> None:
 def reader_engine(path: Path, busy_timeout: float, size: int) -> AsyncEngine:
     """Readers: short deferred transactions that cannot write."""
     url = URL.create("sqlite+aiosqlite", database=str(path))
-    engine = create_async_engine(url, connect_args={"timeout": busy_timeout}, pool_size=size, max_overflow=0)
+    engine = create_async_engine(
+        url,
+        connect_args={"timeout": busy_timeout},
+        pool_size=size,
+        max_overflow=0,
+        hide_parameters=True,
+    )
     event.listen(engine.sync_engine, "connect", _configure)
 
     @event.listens_for(engine.sync_engine, "connect")

@@ -97,7 +97,7 @@ RUNS = (
     Action("trigger", "t", "trigger", "trigger a run: choose a job type, fill in its form"),
     CANCEL,
     RETRY,
-    Action("edit_filter", "slash", "filter", "filter: status:failed type:http_sync queue:x since:1h text"),
+    Action("edit_filter", "slash", "filter", "filter by status, type, queue, time or text; see below"),
     Action("freeze", "F", "freeze", "freeze the list, or follow the newest runs again"),
     COPY,
     *(
@@ -121,7 +121,7 @@ RUN = (
     Action("previous_section", "shift+tab,left_square_bracket,left", "", "previous section"),
     CANCEL,
     RETRY,
-    Action("again", "t", "again", "trigger the same type with the same params (opens the form)", _has_run),
+    Action("again", "t", "again", "trigger the same type and params again, by the form", _has_run),
     COPY,
 )
 PAGER = (

@@ -134,7 +134,7 @@ class Feed:
         elif self._run is not None:
             await self._read_run(self._run)
         now = time.monotonic()
-        if self._surveyed_at is None or now - self._surveyed_at >= _SURVEY_EVERY * self._slowness:
+        if self._surveyed_at is None or now - self._surveyed_at >= _SURVEY_EVERY * self.slowness:
             await self._survey()
             self._surveyed_at = now
 
@@ -149,7 +149,8 @@ class Feed:
         self._post(messages.FeedStale(int(time.monotonic() - self._good_at), reason))
 
     @property
-    def _slowness(self) -> int:
+    def slowness(self) -> int:
+        """How many times longer than usual it waits."""
         return _BLUR_FACTOR if self._blurred else 1
 
     async def _wait(self, took: float) -> None:
@@ -157,8 +158,8 @@ class Feed:
         if self._failures:
             await self._sleep(min(self._pace.poll * 2 ** (self._failures - 1), _RETRY_MAX))
             return
-        pause = min(max(self._pace.poll * self._slowness, took * 10), _BACKOFF_MAX)
-        gap = min(max(self._pace.gap * self._slowness, took), pause)
+        pause = min(max(self._pace.poll * self.slowness, took * 10), _BACKOFF_MAX)
+        gap = min(max(self._pace.gap * self.slowness, took), pause)
         await self._sleep(gap)
         if not self._wake.is_set() and pause > gap:
             await self._wait_for_hint(pause - gap)

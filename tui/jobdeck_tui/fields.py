@@ -38,10 +38,17 @@ class Field:
     kind: Kind
     required: bool = False
     default: str = UNSET
-    """What the field holds at first, as text."""
+    """The job type's own value, as text."""
     help: str = ""
     choices: Mapping[str, Any] = field(default_factory=dict)
     """Text of each choice and the value it stands for."""
+    given: str | None = None
+    """What the field holds at first instead of the default."""
+
+    @property
+    def initial(self) -> str:
+        """What the field holds at first."""
+        return self.default if self.given is None else self.given
 
     @property
     def note(self) -> str:
@@ -80,10 +87,14 @@ def _field(name: str, part: Any, required: bool, root: Mapping[str, Any], given:
     shape = _resolved(part, root)
     choices = _choices(shape, required)
     kind = Kind.CHOICE if choices else _kind(shape)
-    default = given[name] if name in given else _default(part, shape)
-    text = _choice_text(default, choices) if kind is Kind.CHOICE else _text(default, kind)
+
+    def text_of(value: Any) -> str:
+        return _choice_text(value, choices) if kind is Kind.CHOICE else _text(value, kind)
+
     title = shape.get("description") or (part.get("description") if isinstance(part, Mapping) else "")
-    return Field(name, kind, required, text, _help(title, shape), choices)
+    default = text_of(_default(part, shape))
+    given_text = text_of(given[name]) if name in given else None
+    return Field(name, kind, required, default, _help(title, shape), choices, given_text)
 
 
 def _resolved(part: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -174,7 +185,7 @@ def read_form(fields: Iterable[Field], texts: Mapping[str, str]) -> Reading:
     values: dict[str, Any] = {}
     errors: dict[str, str] = {}
     for item in fields:
-        text = texts.get(item.name, item.default)
+        text = texts.get(item.name, item.initial)
         if text.strip() == UNSET and item.kind is not Kind.CHOICE:
             if item.required:
                 errors[item.name] = "is required"

@@ -1,17 +1,18 @@
-"""What the feed tells the console, and what its parts tell each other."""
+"""What the feed tells the console, and what its parts tell each other.
+
+Only news travels as messages. What a key does happens at once, by a call: a message would wait behind the keys that
+were typed after it, and those would still reach the view that the first key meant to leave.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 from uuid import UUID
 
 from textual.message import Message
-from textual.message_pump import MessagePump
 
 from jobdeck.errors import JobdeckError
 from jobdeck.model import JobType, LogEntry, Run
-from jobdeck_tui.render.confirm import Question
 from jobdeck_tui.render.header import Fleet
 from jobdeck_tui.window import PageWanted, Seen
 
@@ -124,84 +125,6 @@ class Told(Message):
 
 
 # From the console's own parts
-
-
-class Ask(Message):
-    """A view wants a yes before a write."""
-
-    def __init__(self, question: Question) -> None:
-        super().__init__()
-        self.question = question
-
-
-class Answered(Message):
-    """The operator's answer. Anything that is not a clear yes is a no."""
-
-    def __init__(self, question: Question, *, yes: bool) -> None:
-        super().__init__()
-        self.question = question
-        self.yes = yes
-
-
-class AskReason(Message):
-    """The operator wants to add a reason to the question."""
-
-    def __init__(self, question: Question) -> None:
-        super().__init__()
-        self.question = question
-
-
-class WantLine(Message):
-    """A view wants one line of text. `purpose` comes back with it."""
-
-    def __init__(self, asker: MessagePump, purpose: str, label: str, text: str = "") -> None:
-        super().__init__()
-        self.asker = asker
-        """Who gets the answer, a `LineGiven`."""
-        self.purpose = purpose
-        self.label = label
-        self.text = text
-
-
-class LineGiven(Message):
-    """The line, or None where the operator turned away."""
-
-    def __init__(self, purpose: str, text: str | None) -> None:
-        super().__init__()
-        self.purpose = purpose
-        self.text = text
-
-
-class Go(Message):
-    """To another view. `run` and `params` where the view needs them."""
-
-    def __init__(self, view: str, run: Run | None = None, *, prefill: bool = False) -> None:
-        super().__init__()
-        self.view = view
-        self.run = run
-        self.prefill = prefill
-
-
-class TriggerWanted(Message):
-    """A filled-in form."""
-
-    def __init__(
-        self, job_type: str, params: Mapping[str, Any], options: Mapping[str, Any], shown: Mapping[str, str]
-    ) -> None:
-        super().__init__()
-        self.job_type = job_type
-        self.params = params
-        self.options = options
-        self.shown = shown
-        """The options as text, for the command line."""
-
-
-class CopyWanted(Message):
-    """A run whose id goes to the clipboard."""
-
-    def __init__(self, run: Run) -> None:
-        super().__init__()
-        self.run = run
 
 
 class Moved(Message):

@@ -131,7 +131,8 @@ class RunWindow:
 
     def wants(self) -> PageWanted | None:
         """The page that the viewport will need soon, once."""
-        margin = max(2 * self.height, 50)
+        # Wider, and the page loaded at one edge would make the other edge want one too, for ever.
+        margin = min(max(2 * self.height, 50), (self.limit - self.page - self.height) // 2)
         if not self.loaded or not self.rows:
             return None
         if (
@@ -197,7 +198,7 @@ class RunWindow:
                 self.above = 0 if whole else max(self.above - len(fresh), 0)
             elif whole:
                 self.above = 0
-        self._settle(anchor)
+        self._settle(anchor, drop_newest=wanted.place is Place.OLDER)
 
     # Looking again
 
@@ -243,7 +244,9 @@ class RunWindow:
             self._take_in(seen, now)
         self._drop_gone(now)
         self.new, self.new_more = (0, False) if seen.look.newest is None else (seen.newer, seen.newer_more)
-        self._settle(None if was_following else anchor)
+        self._settle(None if was_following else anchor, drop_newest=self.top > len(self.rows) // 2)
+        if self.cursor_id is None and self.rows:
+            self.cursor_id = self.rows[self.top].id
         return True
 
     def _update(self, runs: Iterable[Run], now: datetime) -> None:
@@ -289,7 +292,7 @@ class RunWindow:
             self.rows = [run for run in self.rows if run.id not in expired]
             self._gone = {run_id: since for run_id, since in self._gone.items() if run_id not in expired}
 
-    def _settle(self, anchor: Key | None) -> None:
+    def _settle(self, anchor: Key | None, *, drop_newest: bool) -> None:
         """Sort, hold the viewport where it was (`anchor` None: at the head) and let go of what is too much."""
         self.rows.sort(key=key_of, reverse=True)
         self.top = 0
@@ -299,7 +302,7 @@ class RunWindow:
         extra = len(self.rows) - self.limit
         if extra <= 0:
             return
-        if self.top > len(self.rows) // 2:
+        if drop_newest:
             del self.rows[:extra]
             self.top -= extra
             self.at_head = False
@@ -320,6 +323,7 @@ class RunWindow:
         """The viewport has another height."""
         in_view = self.cursor is not None
         self.height = max(height, 1)
+        self.limit = max(self.limit, self.page + 3 * self.height)
         self.top = max(min(self.top, len(self.rows) - self.height), 0)
         if in_view:
             self._keep_cursor_visible()

@@ -40,9 +40,10 @@ def confirm_line(question: Question, width: int) -> Line:
     """`Cancel 7f3k2x http_sync, running, team acme?   y yes  N no  w with a reason`; the answers are never cut."""
     keys: Line = ((f"{YES}", "key"), (" yes  ", "ask"), ("N", "key"), (" no  ", "ask"), (REASON, "key"))
     keys = (*keys, (" new reason " if question.reason else " add reason ", "ask"))
-    parts = [f" {question.verb.capitalize()} run {question.short_id} {question.job_type}", question.word]
+    subject = f" {question.verb.capitalize()} run {question.short_id}"
+    kind = f"{subject} {question.job_type}"
     told = f" because: {question.reason}" if question.reason else ""
-    for shown in ([*parts, f"team {question.team}"], parts):
+    for shown in ((kind, question.word, f"team {question.team}"), (kind, question.word), (subject,)):
         left: Line = ((f"{', '.join(shown)}?{told}", "ask"),)
         if line_width(joined([left, keys])) <= width:
             break

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from jobdeck.model import Attempt, Run
 from jobdeck_tui.render.progress import progress_line
-from jobdeck_tui.render.spans import Line, cut_line, fit, joined, safe
+from jobdeck_tui.render.spans import Line, cut_line, fit, joined, safe, spread
 from jobdeck_tui.render.states import look, status_spans
 from jobdeck_tui.render.times import age, stamp, took
 
@@ -95,8 +95,8 @@ def _people(run: Run) -> list[Line]:
     return parts
 
 
-def section_bar(run: Run | None, current: str, width: int) -> Line:
-    """The names of the sections; the open one in brackets. Empty ones say so."""
+def section_bar(run: Run | None, current: str, place: str, width: int) -> Line:
+    """The names of the sections, the open one in brackets; at the right end what is held of it."""
     parts: list[Line] = []
     for name in SECTIONS:
         label = f"{name} {len(run.attempts)}" if name == "attempts" and run else name
@@ -104,7 +104,7 @@ def section_bar(run: Run | None, current: str, width: int) -> Line:
             parts.append(((f"[{label}]", "strong"),))
         else:
             parts.append(((f" {label} ", "text" if run and has_section(run, name) else "dim"),))
-    return cut_line(((" ", "text"), *joined(parts, " ")), width)
+    return spread(((" ", "text"), *joined(parts, " ")), ((f"{place} ", "dim"),), width)
 
 
 def has_section(run: Run, name: str) -> bool:

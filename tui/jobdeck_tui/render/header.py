@@ -33,7 +33,7 @@ def title_line(team: str, project: str | None, fleet: Fleet, fresh: Freshness, w
     left: list[Span] = [(" jobdeck ", "title"), (f" team {safe(team, 40)}", "strong")]
     if project:
         left.append((f"  project {safe(project, 40)}", "text"))
-    return spread(tuple(left), joined([_workers(fleet), _freshness(fresh), ((" ", "text"),)], "  "), width)
+    return spread(tuple(left), (*joined([_workers(fleet), _freshness(fresh)]), (" ", "text")), width)
 
 
 def _workers(fleet: Fleet) -> Line:
@@ -75,38 +75,50 @@ def _group(
     key: int, name: str, counts: Mapping[str, int] | None, selected: str | None, short: bool, digits: int
 ) -> Line:
     word = _SHORT.get(name, name) if short else name
-    count = f" {short_count(_count(name, counts), digits)}" if counts is not None and digits else ""
+    count = f" {short_count(count_of(name, counts), digits)}" if counts is not None and digits else ""
     if name == selected:
         return ((f"[{key} {word}{count}]", "strong"),)
     return ((str(key), "key"), (f" {word}{count}", "text"))
 
 
-def _count(name: str, counts: Mapping[str, int]) -> int:
+def count_of(name: str, counts: Mapping[str, int]) -> int:
+    """How many runs a group has, by the counts of the stored statuses."""
     if name == "all":
         return sum(counts.values())
     return sum(counts.get(status, 0) for status in GROUPS[name])
 
 
-def filter_line(text: str, width: int) -> Line:
-    """The filter that is in force, always shown."""
+def filter_line(text: str, position: Line, width: int) -> Line:
+    """The filter that is in force, always shown, and where the list stands."""
     if not text:
-        return cut_line(((" filter ", "dim"), ("none", "dim"), ("  / to filter", "dim")), width)
-    return spread(((" filter ", "dim"), (safe(text), "chip")), (("esc clears ", "dim"),), width)
+        return spread(((" filter ", "dim"), ("none", "dim"), ("  / to filter", "dim")), position, width)
+    return spread(((" filter ", "dim"), (safe(text), "chip")), position, width)
 
 
-def position_line(
-    first: int | None, shown: int, loaded: int, complete: bool, *, new: int, new_more: bool, frozen: bool
-) -> Line:
-    """Where the list stands: `^ 37 new  frozen  41-58 of >600`. `first` is the number of the top row, from 1."""
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a list stands. `first` is the number of its top row, from 1; None where nobody knows."""
+
+    first: int | None
+    shown: int
+    total: int
+    exact: bool = True
+    """`total` is all of them, not only those known so far."""
+    new: int = 0
+    new_more: bool = False
+    frozen: bool = False
+
+
+def position_line(at: Position) -> Line:
+    """`^ 37 new, g to go  frozen, F follows  41-58 of >600`."""
     parts: list[Line] = []
-    if new:
-        parts.append(((f"^ {new}{'+' if new_more else ''} new, g to go", "warn"),))
-    if frozen:
+    if at.new:
+        parts.append(((f"^ {at.new}{'+' if at.new_more else ''} new, g to go", "warn"),))
+    if at.frozen:
         parts.append((("frozen, F follows", "warn"),))
-    if shown and first is not None:
-        known = first - 1 + loaded if not complete else loaded
-        total = str(known) if complete else f">{known}"
-        parts.append(((f"{first}-{first + shown - 1} of {total} ", "dim"),))
-    elif shown:
-        parts.append((("oldest runs ", "dim"),))
-    return joined(parts)
+    if at.shown and at.first is not None:
+        total = f"{'' if at.exact else '>'}{at.total}"
+        parts.append(((f"{at.first}-{at.first + at.shown - 1} of {total}", "dim"),))
+    elif at.shown:
+        parts.append((("oldest runs", "dim"),))
+    return (*joined(parts), (" ", "text")) if parts else ()

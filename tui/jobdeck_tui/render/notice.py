@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jobdeck_tui.render.spans import Line, safe, spread
+from jobdeck_tui.render.spans import Line, cut_line, safe
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,12 +16,14 @@ class Notice:
     bad: bool = False
 
 
-def notice_line(notice: Notice, right: Line, width: int) -> Line:
-    """`$ jobdeck runs cancel 7f3k2x  asked to stop` and, at the right end, where the view stands."""
-    left: list[tuple[str, str]] = []
-    if notice.command:
-        left.append((f" $ {safe(notice.command)}", "key"))
+def notice_line(notice: Notice, width: int) -> Line:
+    """`stop asked, still running  $ jobdeck runs cancel 7f3k2x`.
+
+    The outcome comes first: where there is no room, the end of the command is what can be missed.
+    """
+    spans: list[tuple[str, str]] = []
     if notice.text:
-        mark = "! " if notice.bad else ""
-        left.append((f"{'  ' if left else ' '}{mark}{safe(notice.text)}", "bad" if notice.bad else "strong"))
-    return spread(tuple(left), right, width)
+        spans.append((f" {'! ' if notice.bad else ''}{safe(notice.text)}", "bad" if notice.bad else "strong"))
+    if notice.command:
+        spans.append((f"{' ' if spans else ''} $ {safe(notice.command)}", "key"))
+    return cut_line(tuple(spans), width)

@@ -9,7 +9,7 @@ from datetime import datetime
 from jobdeck.ids import tail
 from jobdeck.model import Run
 from jobdeck_tui.render.progress import bar, percent_text
-from jobdeck_tui.render.spans import Line, cut, fit, safe
+from jobdeck_tui.render.spans import Line, cut, cut_line, fit, safe
 from jobdeck_tui.render.states import WORD_CELLS, look
 from jobdeck_tui.render.times import age, took
 
@@ -33,9 +33,9 @@ class Columns:
 def columns(width: int) -> Columns:
     """The columns of a list `width` cells wide. Text of jobs comes last: it can only spoil its own end."""
     wide, narrow = width >= _WIDE, width < _NARROW
-    kind = 24 if wide else 12 if narrow else 14
+    kind = 20 if wide else 12 if narrow else 14
     bar_cells = 12 if wide else 0 if narrow else 6
-    queue, attempt, duration = (12, 5, 7) if wide else (0, 0, 0)
+    queue, attempt, duration = (10, 5, 7) if wide else (0, 0, 0)
     fixed = 3 + WORD_CELLS + 1 + 6 + 1 + kind + 1 + (bar_cells + 1 if bar_cells else 0) + 4 + 1 + 4 + 1
     fixed += sum(cells + 1 for cells in (queue, attempt, duration) if cells)
     return Columns(kind, bar_cells, queue, attempt, duration, max(width - fixed - 1, 0))
@@ -75,7 +75,7 @@ def run_row(run: Run, width: int, now: datetime, *, cursor: bool = False, gone: 
         spans.append((fit(tries, cols.attempt) + " ", "dim"))
         spans.append((fit(safe(run.queue), cols.queue) + " ", "dim"))
     spans.append((cut(row_message(run, now), cols.message), "text"))
-    return tuple((text, "dim") for text, _role in spans) if gone and not cursor else tuple(spans)
+    return cut_line(tuple((text, "dim" if gone and not cursor else role) for text, role in spans), width)
 
 
 def row_message(run: Run, now: datetime) -> str:

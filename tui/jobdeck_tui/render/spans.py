@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rich.cells import cell_len, set_cell_size, split_text
+from rich.cells import cell_len, set_cell_size
 
 from jobdeck.text import clean
 
@@ -16,6 +16,8 @@ Span = tuple[str, str]
 Line = tuple[Span, ...]
 
 _ELLIPSIS = "…"
+_WIDEST = 2
+"""Cells of the widest letter: in less room a line cannot be broken."""
 FIELD_CHARS = 400
 """Most characters of one external field that a line ever takes: wider than any terminal, cheap to clean."""
 
@@ -95,7 +97,7 @@ def joined(parts: Iterable[Line], gap: str = "  ") -> Line:
 
 def wrapped(line: Line, width: int, *, indent: int = 2) -> list[Line]:
     """A line broken into lines of at most `width` cells; those after the first are indented."""
-    if line_width(line) <= width or width <= indent + 1:
+    if line_width(line) <= width or width - indent < _WIDEST:
         return [line]
     rows: list[Line] = []
     row: list[Span] = []
@@ -114,6 +116,10 @@ def wrapped(line: Line, width: int, *, indent: int = 2) -> list[Line]:
 
 
 def _split(text: str, width: int) -> tuple[str, str]:
-    head, rest = split_text(text, width)
-    # A wide character that would reach over the edge goes to the next line.
-    return (head, rest) if head + rest == text and cell_len(head) <= width else ("", text)
+    """The longest beginning that fits, and the rest; marks stay with their letters."""
+    if text.isascii():
+        return text[:width], text[width:]
+    end = 0
+    while end < len(text) and cell_len(text[: end + 1]) <= width:
+        end += 1
+    return text[:end], text[end:]

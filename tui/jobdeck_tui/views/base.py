@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
-
 from textual.containers import Vertical
+from textual.widget import Widget
 
 from jobdeck.ids import tail
 from jobdeck.model import Run
 from jobdeck.states import allowed_actions
 from jobdeck_tui.actions import Action, Situation
-from jobdeck_tui.commands import Commands
-from jobdeck_tui.feed import Feed
-from jobdeck_tui.messages import Ask, CopyWanted, Go, Told
 from jobdeck_tui.render.confirm import ask
-from jobdeck_tui.render.spans import Line
-
-
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """What a view works with."""
-
-    feed: Feed
-    commands: Commands
-    now: Callable[[], datetime]
+from jobdeck_tui.shell import BACK, Shell, Visit
 
 
 class View(Vertical):
@@ -34,27 +19,32 @@ class View(Vertical):
     DEFAULT_CSS = "View { height: 1fr; width: 1fr; }"
     hints: tuple[Action, ...] = ()
 
-    def __init__(self, desk: Desk, *, id: str) -> None:
+    def __init__(self, shell: Shell, *, id: str) -> None:
         super().__init__(id=id)
-        self.desk = desk
+        self.shell = shell
 
-    def enter(self, message: Go) -> None:
+    def enter(self, visit: Visit) -> None:
         """The view comes to the screen, or comes back."""
 
-    def take_focus(self) -> None:
-        """The keys are the view's again."""
+    def holder(self) -> Widget | None:
+        """The widget that gets the keys."""
+        return None
+
+    def take_keys(self) -> None:
+        """The keys are the view's again, from the next one on."""
+        self.screen.set_focus(self.holder())
 
     def situation(self) -> Situation:
         """What decides which actions are offered."""
         return Situation(run=self.chosen_run())
 
     def chosen_run(self) -> Run | None:
-        """The run that an action is about. None may put a cursor where the operator can see it first."""
+        """The run that actions are about, for the hints."""
         return None
 
-    def position(self) -> Line:
-        """The right end of the notice line."""
-        return ()
+    def run_to_act_on(self) -> Run | None:
+        """The same, for acting: None where the operator does not see it."""
+        return self.chosen_run()
 
     def tick(self) -> None:
         """Time went by: ages may have changed."""
@@ -62,7 +52,7 @@ class View(Vertical):
     # Actions that several views have
 
     def action_back(self) -> None:
-        self.post_message(Go("back"))
+        self.shell.go(Visit(BACK))
 
     def action_cancel(self) -> None:
         self._ask("cancel", "c")
@@ -73,18 +63,14 @@ class View(Vertical):
     def action_copy(self) -> None:
         run = self.run_to_act_on()
         if run is not None:
-            self.post_message(CopyWanted(run))
-
-    def run_to_act_on(self) -> Run | None:
-        """The chosen run; where it is out of sight, nothing is acted on."""
-        return self.chosen_run()
+            self.shell.copy_id(run)
 
     def _ask(self, verb: str, opener: str) -> None:
         run = self.run_to_act_on()
         if run is None:
             return
         if verb in allowed_actions(run.status, cancel_requested=run.cancel_requested_at is not None):
-            self.post_message(Ask(ask(verb, run, opener)))
+            self.shell.ask(ask(verb, run, opener))
             return
         state = "was already asked to stop" if run.label == "cancelling" else f"is {run.label}"
-        self.post_message(Told(f"cannot {verb}: run {tail(run.shown_id)} {state}", bad=True))
+        self.shell.tell(f"cannot {verb}: run {tail(run.shown_id)} {state}", bad=True)

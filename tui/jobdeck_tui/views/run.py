@@ -7,10 +7,11 @@ from textual.widgets import ContentSwitcher
 
 from jobdeck.model import Run
 from jobdeck_tui.actions import PAGER, RUN
-from jobdeck_tui.messages import Changed, Go, LogRead, Moved, RunSeen, Told
+from jobdeck_tui.messages import Changed, LogRead, Moved, RunSeen
 from jobdeck_tui.render.detail import SECTIONS, SUMMARY_LINES, section_bar, section_lines, summary
 from jobdeck_tui.render.spans import Line
-from jobdeck_tui.views.base import Desk, View
+from jobdeck_tui.shell import Shell, Visit
+from jobdeck_tui.views.base import View
 from jobdeck_tui.widgets.keys import bindings_of
 from jobdeck_tui.widgets.line_bar import LineBar, LineBlock
 from jobdeck_tui.widgets.line_view import LineView
@@ -20,23 +21,24 @@ from jobdeck_tui.widgets.log_view import LogView
 class RunView(View):
     """Follows one run for as long as it is on the screen."""
 
+    DEFAULT_CSS = "RunView > ContentSwitcher { height: 1fr; }"
     BINDINGS = bindings_of(RUN)
     hints = (*RUN, *PAGER)
 
-    def __init__(self, desk: Desk, *, id: str) -> None:
-        super().__init__(desk, id=id)
+    def __init__(self, shell: Shell, *, id: str) -> None:
+        super().__init__(shell, id=id)
         self.run: Run | None = None
         self._section = SECTIONS[0]
 
     def compose(self) -> ComposeResult:
         yield LineBlock(self._summary, height=SUMMARY_LINES, id="summary")
-        yield LineBar(lambda width: section_bar(self.run, self._section, width), id="sections")
+        yield LineBar(lambda width: section_bar(self.run, self._section, self._place(), width), id="sections")
         with ContentSwitcher(initial="log"):
-            yield LogView(self._load_tail, self._load_after, id="log")
-            yield LineView(id="text")
+            yield LogView(self.shell, self._load_tail, self._load_after, id="log")
+            yield LineView(self.shell, id="text")
 
     def _summary(self, width: int) -> list[Line]:
-        return summary(self.run, width, self.desk.now()) if self.run else []
+        return summary(self.run, width, self.shell.now()) if self.run else []
 
     @property
     def log_view(self) -> LogView:
@@ -50,31 +52,34 @@ class RunView(View):
 
     def _load_tail(self) -> None:
         if self.run is not None:
-            self.desk.feed.load_log_tail(self.run.id)
+            self.shell.feed.load_log_tail(self.run.id)
 
     def _load_after(self, entry_id: int) -> None:
         if self.run is not None:
-            self.desk.feed.load_log_page(self.run.id, entry_id)
+            self.shell.feed.load_log_page(self.run.id, entry_id)
 
-    def enter(self, message: Go) -> None:
-        if message.run is not None:
-            self.run = message.run
+    def enter(self, visit: Visit) -> None:
+        if visit.run is not None:
+            self.run = visit.run
             self._section = SECTIONS[0]
         if self.run is None:
             return
         self.log_view.open(self.run.id)
-        self.desk.feed.watch_run(self.run.id, self.log_view)
+        self.shell.feed.watch_run(self.run.id, self.log_view)
         self._show_section()
-        self.post_message(Told("", command=self.desk.commands.show(self.run)))
+        self.shell.tell("", command=self.shell.commands.show(self.run))
 
     def chosen_run(self) -> Run | None:
         return self.run
 
-    def position(self) -> Line:
+    def _place(self) -> str:
         if self._section == "log":
-            return ((f"{self.log_view.place} ", "dim"),)
+            return self.log_view.place
         count = len(self.text_view.lines)
-        return ((f"{count} line{'s' if count != 1 else ''} ", "dim"),)
+        return f"{count} line{'s' if count != 1 else ''}"
+
+    def on_moved(self) -> None:
+        self.query_one("#sections", LineBar).update()
 
     def tick(self) -> None:
         self.query_one("#summary", LineBlock).update()
@@ -87,9 +92,7 @@ class RunView(View):
         if self.run is None or message.run_id != self.run.id:
             return
         if message.run is None:
-            self.post_message(
-                Told("this run is not there any more; what is shown is its last known state", bad=True)
-            )
+            self.shell.tell("this run is not there any more; what is shown is its last known state", bad=True)
             return
         self.run = message.run
         self._refresh()
@@ -104,7 +107,7 @@ class RunView(View):
         self.query_one("#summary", LineBlock).update()
         self.query_one("#sections", LineBar).update()
         if self.run is not None and self._section != "log":
-            self.text_view.show(section_lines(self.run, self._section, self.desk.now()), keep_place=True)
+            self.text_view.show(section_lines(self.run, self._section, self.shell.now()), keep_place=True)
 
     # Sections
 
@@ -112,13 +115,13 @@ class RunView(View):
         is_log = self._section == "log"
         self.query_one(ContentSwitcher).current = "log" if is_log else "text"
         if not is_log and self.run is not None:
-            self.text_view.show(section_lines(self.run, self._section, self.desk.now()))
-        self.take_focus()
+            self.text_view.show(section_lines(self.run, self._section, self.shell.now()))
+        self.take_keys()
         self._refresh()
         self.post_message(Moved())
 
-    def take_focus(self) -> None:
-        (self.log_view if self._section == "log" else self.text_view).focus()
+    def holder(self) -> LineView:
+        return self.log_view if self._section == "log" else self.text_view
 
     def _turn(self, step: int) -> None:
         self._section = SECTIONS[(SECTIONS.index(self._section) + step) % len(SECTIONS)]
@@ -132,4 +135,4 @@ class RunView(View):
 
     def action_again(self) -> None:
         if self.run is not None:
-            self.post_message(Go("trigger", self.run, prefill=True))
+            self.shell.go(Visit("trigger", self.run, prefill=True))

@@ -11,11 +11,12 @@ from jobdeck.ids import tail
 from jobdeck.model import Run
 from jobdeck_tui.actions import MOVES, RUNS, Situation
 from jobdeck_tui.filters import FilterLine, parse_filter
-from jobdeck_tui.messages import Changed, Go, LineGiven, ListSeen, Moved, PageRead, Told, WantLine
-from jobdeck_tui.render.header import filter_line, group_line, position_line
+from jobdeck_tui.messages import Changed, ListSeen, Moved, PageRead
+from jobdeck_tui.render.header import Position, count_of, filter_line, group_line, position_line
 from jobdeck_tui.render.rows import headings
 from jobdeck_tui.render.spans import Line
-from jobdeck_tui.views.base import Desk, View
+from jobdeck_tui.shell import LineWanted, Shell, Visit
+from jobdeck_tui.views.base import View
 from jobdeck_tui.widgets.keys import bindings_of
 from jobdeck_tui.widgets.line_bar import LineBar
 from jobdeck_tui.widgets.run_table import RunTable
@@ -28,17 +29,19 @@ class RunsView(View):
     BINDINGS = bindings_of((*RUNS, *(action for action in MOVES if action.id in ("first", "last"))))
     hints = RUNS
 
-    def __init__(self, desk: Desk, team: str, chosen: FilterLine, *, id: str) -> None:
-        super().__init__(desk, id=id)
+    def __init__(self, shell: Shell, team: str, chosen: FilterLine, *, id: str) -> None:
+        super().__init__(shell, id=id)
         self.window = RunWindow(chosen=chosen)
         self._team = team
         self._counts: Mapping[str, int] | None = None
 
     def compose(self) -> ComposeResult:
         yield LineBar(lambda width: group_line(self._counts, self.window.chosen.group, width), id="groups")
-        yield LineBar(lambda width: filter_line(self.window.chosen.to_text(), width), id="filter")
+        yield LineBar(
+            lambda width: filter_line(self.window.chosen.to_text(), self._position(), width), id="filter"
+        )
         yield LineBar(headings, id="headings")
-        yield RunTable(self.window, self.desk.now, id="table")
+        yield RunTable(self.window, self.shell.now, id="table")
 
     @property
     def table(self) -> RunTable:
@@ -49,13 +52,13 @@ class RunsView(View):
         self._load(self.window.reset(self.window.chosen))
         self._refresh()
 
-    def enter(self, message: Go) -> None:
-        self.desk.feed.watch_list(self.window)
-        self.take_focus()
+    def enter(self, visit: Visit) -> None:
+        self.shell.feed.watch_list(self.window)
+        self.take_keys()
         self._refresh()
 
-    def take_focus(self) -> None:
-        self.table.focus()
+    def holder(self) -> RunTable:
+        return self.table
 
     def situation(self) -> Situation:
         window = self.window
@@ -72,21 +75,23 @@ class RunsView(View):
             self.table.repaint()
             now_on = self.window.cursor
             name = tail(now_on.shown_id) if now_on else "nothing"
-            self.post_message(Told(f"the cursor was out of sight; it is on {name} now: press again"))
+            self.shell.tell(f"the cursor was out of sight; it is on {name} now: press again")
         return run
 
-    def position(self) -> Line:
-        window = self.window
+    def _position(self) -> Line:
+        window, group = self.window, self.window.chosen.group
         first = None if window.above is None else window.above + window.top + 1
-        return position_line(
-            first,
-            len(window.visible),
-            len(window.rows),
-            window.at_head and window.at_tail,
-            new=window.new,
-            new_more=window.new_more,
-            frozen=window.frozen,
-        )
+        whole = window.at_head and window.at_tail
+        total = (window.above or 0) + len(window.rows)
+        if (
+            not whole
+            and self._counts is not None
+            and group
+            and window.chosen == FilterLine().with_group(group)
+        ):
+            whole, total = True, max(count_of(group, self._counts), total)
+        shown = len(window.visible)
+        return position_line(Position(first, shown, total, whole, window.new, window.new_more, window.frozen))
 
     def tick(self) -> None:
         self.table.repaint()
@@ -100,12 +105,12 @@ class RunsView(View):
             self._refresh()
             self.post_message(Changed())
             self._load_more()
-            self.desk.feed.look_now()
+            self.shell.feed.look_now()
 
     def on_list_seen(self, message: ListSeen) -> None:
         """The visible stretch as it is now."""
         message.stop()
-        if self.window.merge(message.seen, self.desk.now()):
+        if self.window.merge(message.seen, self.shell.now()):
             self._refresh()
             self._load_more()
 
@@ -116,11 +121,12 @@ class RunsView(View):
 
     def on_moved(self, message: Moved) -> None:
         # The message goes on to the console, which updates its own lines.
+        self.query_one("#filter", LineBar).update()
         self._load_more()
-        self.desk.feed.look_now()
+        self.shell.feed.look_now()
 
     def _load(self, wanted: PageWanted) -> None:
-        self.desk.feed.load_page(self.window, wanted)
+        self.shell.feed.load_page(self.window, wanted)
 
     def _load_more(self) -> None:
         wanted = self.window.wants()
@@ -154,17 +160,17 @@ class RunsView(View):
     def action_open(self) -> None:
         run = self.run_to_act_on()
         if run is not None:
-            self.post_message(Go("run", run))
+            self.shell.go(Visit("run", run))
 
     def action_trigger(self) -> None:
-        self.post_message(Go("trigger"))
+        self.shell.go(Visit("trigger"))
 
     def action_freeze(self) -> None:
         if self.window.frozen or not self.window.following:
             self._load(self.window.go_home())
         else:
             self.window.frozen = True
-            self.desk.feed.look_now()
+            self.shell.feed.look_now()
         self.post_message(Moved())
 
     def action_group(self, name: str) -> None:
@@ -176,25 +182,24 @@ class RunsView(View):
 
     def action_edit_filter(self) -> None:
         text = self.window.chosen.to_text()
-        self.post_message(WantLine(self, "filter", "filter", f"{text} " if text else ""))
+        self.shell.want_line(LineWanted("filter", f"{text} " if text else "", self._edited, is_filter=True))
 
-    def on_line_given(self, message: LineGiven) -> None:
+    def _edited(self, text: str | None) -> None:
         """The edited filter; one that makes no sense leaves the old one in force."""
-        message.stop()
-        if message.text is None:
+        if text is None:
             return
         try:
-            chosen = parse_filter(message.text)
-            chosen.to_run_filter(self.desk.now())
+            chosen = parse_filter(text)
+            chosen.to_run_filter(self.shell.now())
         except ValidationError as error:
-            self.post_message(Told(error.message, bad=True))
+            self.shell.tell(error.message, bad=True)
         else:
             self._use(chosen)
 
     def _use(self, chosen: FilterLine) -> None:
         self._load(self.window.reset(chosen))
         self._refresh()
-        self.post_message(Told("", command=self.desk.commands.list(chosen)))
+        self.shell.tell("", command=self.shell.commands.list(chosen))
 
     def action_leave(self) -> None:
         self.app.exit(0)

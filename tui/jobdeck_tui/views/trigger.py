@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from textual.app import ComposeResult
+from textual.widget import Widget
 
 from jobdeck.model import JobType
 from jobdeck_tui.actions import FORM, PICK, Action
 from jobdeck_tui.fields import OPTIONS, fields_of, refusals
-from jobdeck_tui.messages import Changed, Go, Told, TriggerRefused, TriggerWanted, TypesRead
+from jobdeck_tui.messages import Changed, TriggerRefused, TypesRead
 from jobdeck_tui.render.spans import Line, fit, safe
-from jobdeck_tui.views.base import Desk, View
+from jobdeck_tui.shell import Order, Shell, Visit
+from jobdeck_tui.views.base import View
 from jobdeck_tui.widgets.keys import bindings_of
 from jobdeck_tui.widgets.line_bar import LineBar
 from jobdeck_tui.widgets.params_form import ParamsForm
@@ -24,8 +26,8 @@ class TriggerView(View):
 
     BINDINGS = bindings_of((*FORM, *(action for action in PICK if action.id == "back")))
 
-    def __init__(self, desk: Desk, *, id: str) -> None:
-        super().__init__(desk, id=id)
+    def __init__(self, shell: Shell, *, id: str) -> None:
+        super().__init__(shell, id=id)
         self.types: Sequence[JobType] = ()
         self._kind: JobType | None = None
         self._wanted: tuple[str, Mapping[str, Any]] | None = None
@@ -46,28 +48,25 @@ class TriggerView(View):
         found = self.query(ParamsForm)
         return found.first() if found else None
 
-    def enter(self, message: Go) -> None:
-        if message.view != self.id:
+    def enter(self, visit: Visit) -> None:
+        if visit.view != self.id:
             # Coming back (from the help): what was typed stays.
-            self.take_focus()
+            self.take_keys()
             return
         self._wanted = None
-        if message.prefill and message.run is not None:
-            params = message.run.params
-            self._wanted = (message.run.job_type, params if isinstance(params, Mapping) else {})
+        if visit.prefill and visit.run is not None:
+            params = visit.run.params
+            self._wanted = (visit.run.job_type, params if isinstance(params, Mapping) else {})
         self._kind, self._problem = None, ""
         self.query(ParamsForm).remove()
         self.query_one(PickList).note = (("   reading …", "dim"),)
         self.query_one(PickList).display = True
-        self.desk.feed.load_types()
-        self.take_focus()
+        self.shell.feed.load_types()
+        self.take_keys()
         self._refresh()
 
-    def take_focus(self) -> None:
-        if self.form is not None:
-            self.form.focus_first()
-        else:
-            self.query_one(PickList).focus()
+    def holder(self) -> Widget | None:
+        return self.query_one(PickList) if self._kind is None else self.form and self.form.holder
 
     # Lines
 
@@ -116,13 +115,15 @@ class TriggerView(View):
     def _open_form(self, name: str, given: Mapping[str, Any]) -> None:
         kind = next((kind for kind in self.types if kind.name == name), None)
         if kind is None:
-            self.post_message(Told(f"no job type {safe(name)} is registered", bad=True))
+            self.shell.tell(f"no job type {safe(name)} is registered", bad=True)
             return
         self._kind, self._problem = kind, ""
         self.query_one(PickList).display = False
         form = ParamsForm(fields_of(kind.schema, given), OPTIONS)
+        # Until the form is there, keys go nowhere.
+        self.screen.set_focus(None)
         self.mount(form)
-        self.call_after_refresh(form.focus_first)
+        self.call_after_refresh(self.take_keys)
         self._refresh()
 
     def on_trigger_refused(self, message: TriggerRefused) -> None:
@@ -147,7 +148,7 @@ class TriggerView(View):
         self._problem = f"{wrong} field{'s' if wrong != 1 else ''} to correct" if wrong else ""
         self._refresh()
         if not wrong:
-            self.post_message(TriggerWanted(self._kind.name, params.values, options.values, shown))
+            self.shell.order(Order(self._kind.name, params.values, options.values, shown))
 
     def action_next_field(self) -> None:
         if self.form is not None:

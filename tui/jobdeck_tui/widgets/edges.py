@@ -1,13 +1,11 @@
-"""The lines at the edges of every view: who and where and how fresh; what was done last and where the view stands."""
+"""The lines at the edges of every view: who, where and how fresh; what was done last."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from jobdeck_tui.render.header import Fleet, Freshness, title_line
 from jobdeck_tui.render.notice import Notice, notice_line
-from jobdeck_tui.render.spans import Line
 from jobdeck_tui.widgets.line_bar import LineBar
 
 
@@ -31,10 +29,10 @@ class TitleBar(LineBar):
 
 
 class NoticeBar(LineBar):
-    """The last command and its outcome; at the right end the position of the view."""
+    """What was done last, and its outcome."""
 
-    def __init__(self, position: Callable[[], Line]) -> None:
-        super().__init__(lambda width: notice_line(self._notice, position(), width), id="notice")
+    def __init__(self) -> None:
+        super().__init__(lambda width: notice_line(self._notice, width), id="notice")
         self._notice = Notice()
 
     def tell(self, notice: Notice) -> None:

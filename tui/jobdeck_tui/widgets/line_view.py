@@ -8,8 +8,9 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from jobdeck_tui.actions import MOVES, PAGER
-from jobdeck_tui.messages import LineGiven, Moved, Told, WantLine
+from jobdeck_tui.messages import Moved
 from jobdeck_tui.render.spans import Line, plain, wrapped
+from jobdeck_tui.shell import LineWanted, Shell
 from jobdeck_tui.widgets.keys import bindings_of
 from jobdeck_tui.widgets.painting import highlighted, paint
 
@@ -22,12 +23,14 @@ class LineView(Widget, can_focus=True):
     WRAP = True
     LINES_MAX = 6_000
 
-    def __init__(self, *, id: str | None = None) -> None:
+    def __init__(self, shell: Shell, *, id: str | None = None) -> None:
         super().__init__(id=id)
+        self._shell = shell
         self._lines: list[Line] = []
         self._rows: list[tuple[int, Line]] = []
         self._top = 0
         self._needle = ""
+        self._found: int | None = None
         self.wrap = self.WRAP
         self.following = False
 
@@ -149,38 +152,41 @@ class LineView(Widget, can_focus=True):
         self.post_message(Moved())
 
     def action_search(self) -> None:
-        self.post_message(WantLine(self, "search", "search", self._needle))
+        self._shell.want_line(LineWanted("search", self._needle, self._search_for))
 
-    def on_line_given(self, message: LineGiven) -> None:
-        """The word to search for; an empty one ends the search."""
-        message.stop()
-        if message.text is None:
+    def _search_for(self, text: str | None) -> None:
+        """Go to the next line with this text; an empty one ends the search."""
+        if text is None:
             return
-        self._needle = message.text.strip()
+        self._needle = text.strip()
         self.refresh()
+        self._found = None
         if self._needle:
             self._find(self._top_line(), 1)
 
     def action_next_match(self) -> None:
-        self._find(self._top_line() + 1, 1)
+        self._find(self._match_in_view() + 1, 1)
 
     def action_previous_match(self) -> None:
-        self._find(self._top_line() - 1, -1)
+        self._find(self._match_in_view() - 1, -1)
+
+    def _match_in_view(self) -> int:
+        """The last match while it is on the screen; else the top line, where the reader is now."""
+        in_view = {index for index, _row in self._rows[self._top : self._top + self.size.height]}
+        return self._found if self._found in in_view else self._top_line()
 
     def _find(self, start: int, step: int) -> None:
         needle = self._needle.lower()
         if not needle:
-            self.post_message(Told("nothing to search for: / first"))
+            self._shell.tell("nothing to search for: / first")
             return
         count = len(self._lines)
         for offset in range(count):
             index = (start + step * offset) % count
             if needle in plain(self._lines[index]).lower():
                 self.following = False
+                self._found = index
                 self._scroll(next(n for n, (line, _row) in enumerate(self._rows) if line == index))
-                at_end = self._top_line() < index
-                self.post_message(
-                    Told(f"{self._needle!r} in line {index + 1} of {count}{', below' if at_end else ''}")
-                )
+                self._shell.tell(f"{self._needle!r} in line {index + 1} of {count}")
                 return
-        self.post_message(Told(f"{self._needle!r} is not in these {count} lines", bad=True))
+        self._shell.tell(f"{self._needle!r} is not in these {count} lines", bad=True)

@@ -9,6 +9,7 @@ from jobdeck.model import LogEntry
 from jobdeck_tui.messages import LogRead
 from jobdeck_tui.render.logs import attempt_mark, log_line
 from jobdeck_tui.render.spans import Line
+from jobdeck_tui.shell import Shell
 from jobdeck_tui.widgets.line_view import LineView
 
 _ENTRIES_MAX = 2_000
@@ -21,9 +22,14 @@ class LogView(LineView):
     LINES_MAX = _ENTRIES_MAX
 
     def __init__(
-        self, load_tail: Callable[[], None], load_after: Callable[[int], None], *, id: str | None = None
+        self,
+        shell: Shell,
+        load_tail: Callable[[], None],
+        load_after: Callable[[int], None],
+        *,
+        id: str | None = None,
     ) -> None:
-        super().__init__(id=id)
+        super().__init__(shell, id=id)
         self._load_tail = load_tail
         self._load_after = load_after
         self.run_id: UUID | None = None
@@ -55,12 +61,10 @@ class LogView(LineView):
     @property
     def place(self) -> str:
         """Which stretch of the log is held, for the line below."""
-        extent = (
-            "all" if self._from_start and self._complete else "from the start" if self._from_start else "tail"
-        )
+        extent = "all" if self._from_start and self._complete else "first" if self._from_start else "last"
         count = 0 if self._vacant else len(self._lines)
         mode = "following" if self.following else "F follows"
-        return f"log: {extent}, {count} lines, {mode}{'' if self.wrap else ', cut'}"
+        return f"{extent} {count} lines, {mode}"
 
     def take_in(self, message: LogRead) -> None:
         """Entries from the feed; those that do not continue the stretch held are dropped."""

@@ -23,6 +23,7 @@ class FormField(Widget):
 
     DEFAULT_CSS = f"""
     FormField {{ height: auto; width: 1fr; }}
+    ParamsForm {{ scrollbar-size-vertical: 1; }}
     FormField > Horizontal {{ height: auto; }}
     FormField .label {{ width: {_LABEL_CELLS}; }}
     FormField TextArea {{ height: auto; max-height: 5; width: 1fr; }}
@@ -33,6 +34,7 @@ class FormField(Widget):
         super().__init__()
         self.field = field
         self._error = ""
+        self._has_keys = False
         self._editor = self._make_editor()
 
     def compose(self) -> ComposeResult:
@@ -46,20 +48,31 @@ class FormField(Widget):
     def _make_editor(self) -> Choice | TextArea | Input:
         field = self.field
         if field.kind is Kind.CHOICE:
-            return Choice(list(field.choices), field.default)
+            return Choice(list(field.choices), field.initial)
         if field.kind is Kind.JSON:
-            return TextArea(field.default, compact=True, soft_wrap=True, tab_behavior="focus")
-        return Input(field.default, compact=True, select_on_focus=False)
+            return TextArea(field.initial, compact=True, soft_wrap=True, tab_behavior="focus")
+        return Input(field.initial, compact=True, select_on_focus=False)
 
     def _label(self, width: int) -> Line:
+        cursor = ">" if self._has_keys else " "
         mark = "*" if self.field.required else " "
-        return ((mark, "warn"), (fit(safe(self.field.name), width - 2), "strong"), (" ", "text"))
+        return ((cursor, "key"), (mark, "warn"), (fit(safe(self.field.name), width - 3) + " ", "strong"))
 
     def _note(self, width: int) -> Line:
         indent = (" " * _LABEL_CELLS, "text")
         if self._error:
             return (indent, (f"! {safe(self._error)}", "bad"))
         return (indent, (safe(self.field.note), "dim"))
+
+    def on_descendant_focus(self) -> None:
+        self._mark_keys(True)
+
+    def on_descendant_blur(self) -> None:
+        self._mark_keys(False)
+
+    def _mark_keys(self, here: bool) -> None:
+        self._has_keys = here
+        self.query(LineBar).first().update()
 
     @property
     def editor(self) -> Choice | TextArea | Input:
@@ -90,6 +103,7 @@ class ParamsForm(VerticalScroll, can_focus=False):
         super().__init__()
         self._params = params
         self._options = options
+        self._last: Widget | None = None
 
     def compose(self) -> ComposeResult:
         for field in self._params:
@@ -134,11 +148,12 @@ class ParamsForm(VerticalScroll, can_focus=False):
             wrong.editor.focus()
             self.scroll_to_widget(wrong, animate=False)
 
-    def focus_first(self) -> None:
-        """Begin at the first field."""
+    @property
+    def holder(self) -> Widget | None:
+        """The editor that has the keys, or else is the first to get them."""
         rows = self._rows
-        if rows:
-            rows[0].editor.focus()
+        current = next((row.editor for row in rows if row.editor is self._last), None)
+        return current or (rows[0].editor if rows else None)
 
     def step(self, delta: int) -> None:
         """The next or previous field; stays at the ends."""
@@ -152,5 +167,6 @@ class ParamsForm(VerticalScroll, can_focus=False):
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         row = next((row for row in self._rows if row.editor is event.widget), None)
+        self._last = event.widget
         if row is not None:
             self.scroll_to_widget(row, animate=False)

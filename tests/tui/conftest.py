@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -17,13 +18,16 @@ OpenDeck = Callable[..., AbstractAsyncContextManager[Deck]]
 
 
 @pytest.fixture(autouse=True)
-def fixed_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def fixed_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No colour settings, no tmux and no SSH of the machine that runs the tests; times in UTC."""
     for name in ("NO_COLOR", "TEXTUAL_THEME", "SSH_TTY", "TMUX"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLORTERM", "truecolor")
     monkeypatch.setenv("TZ", "UTC")
-    monkeypatch.setattr("time.tzname", ("UTC", "UTC"), raising=False)
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
 
 
 @pytest.fixture

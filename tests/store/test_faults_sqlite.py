@@ -85,7 +85,8 @@ async def test_a_write_lock_held_for_a_moment(deck: Deck, database_url: str) -> 
         waiting = asyncio.create_task(deck.enqueue())
         assert await deck.page() == []
         assert not waiting.done()
-    assert [run.id for run in await deck.page()] == [await waiting]
+    stored = await waiting
+    assert [run.id for run in await deck.page()] == [stored]
 
 
 @verb(Rank.BEAT)

@@ -18,6 +18,17 @@ from jobdeck_tui.safety import logging_to
 from tests.tui.fake_client import NOW, FakeClient, make_run, make_type
 from tests.tui.hostile import EVERYTHING, PAYLOADS
 
+SCHEMA: dict[str, Any] = {
+    "required": ["url"],
+    "properties": {
+        "url": {"type": "string", "description": EVERYTHING},
+        "table": {"type": "string", "default": EVERYTHING},
+        "mode": {"enum": [EVERYTHING, *PAYLOADS.values()]},
+        "key": {"type": "array", "default": [EVERYTHING]},
+        EVERYTHING: {"type": "integer"},
+    },
+}
+
 
 def hostile(number: int, text: str) -> Any:
     """A running run, cancelling, with this text wherever a text can be."""
@@ -40,7 +51,9 @@ def hostile(number: int, text: str) -> Any:
 
 async def main(folder: Path) -> int:
     client = FakeClient()
-    client.types.all = [make_type(title=EVERYTHING, description=EVERYTHING, category=EVERYTHING)]
+    client.types.all = [
+        make_type(schema=SCHEMA, title=EVERYTHING, description=EVERYTHING, category=EVERYTHING)
+    ]
     texts = [*PAYLOADS.values(), EVERYTHING]
     for number, text in enumerate(texts, 1):
         run = hostile(number, text)

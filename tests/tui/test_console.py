@@ -481,3 +481,35 @@ async def test_ages_move_on_without_news(client: FakeClient, open_deck: OpenDeck
         deck.console.now = deck.runs.table._now = lambda: NOW + timedelta(minutes=3)
         await deck.settle()
         assert deck.cursor_line().endswith(" 10m")
+
+
+async def test_coming_back_from_the_help_keeps_the_place(open_deck: OpenDeck, client: FakeClient) -> None:
+    """Section and scrolled place of an open run are as they were left; new entries have come meanwhile."""
+    run = make_run(1, status="running")
+    client.runs.put(run)
+    client.runs.say(run.id, *(f"entry {n:04}" for n in range(1, 101)))
+    async with open_deck() as deck:
+        await deck.press("enter", "pageup")
+        before = deck.screen[9:21]
+        await deck.press("question_mark")
+        client.runs.say(run.id, "entry 0101")
+        await deck.press("question_mark")
+        assert deck.screen[9:21] == before
+        await deck.press("G")
+        assert "entry 0101" in deck.text
+
+
+async def test_a_key_that_wakes_a_blurred_terminal_goes_to_the_question(
+    open_deck: OpenDeck, client: FakeClient
+) -> None:
+    """Some terminals tell of a lost focus and not of its return: the next key is still the question's."""
+    client.runs.put(make_run(1, status="running"))
+    async with open_deck() as deck:
+        await deck.press("c")
+        await deck.after_guard()
+        deck.console.post_message(events.AppBlur())
+        await deck.pilot.pause()
+        await deck.press("question_mark")
+        assert "Cancel run 000001" in deck.screen[-1]
+        await deck.press("y")
+        assert len(client.runs.cancelled) == 1

@@ -148,6 +148,7 @@ async def test_a_log_is_followed_and_a_flood_jumps_to_its_tail(
     client.runs.say(run.id, *(f"line {n}" for n in range(300)))
     place = LogPlace()
     feed.watch_run(run.id, place)
+    feed.load_log_tail(run.id)
     await feed.settled()
     [tail] = inbox.of(messages.LogRead)
     assert (tail.after, tail.from_start, len(tail.entries)) == (None, False, 200)
@@ -203,3 +204,25 @@ async def test_a_repeated_submit_makes_one_run(client: FakeClient, feed: Feed) -
     feed.trigger("noop", {}, {}, "")
     await feed.settled()
     assert len(client.runs.triggered) == 1
+
+
+async def test_a_stream_of_hints_does_not_repaint_the_list_all_the_time(
+    client: FakeClient, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a look for a hint, the next hint of a list waits for the poll; an open run may be read at once."""
+    waits: list[float] = []
+    feed = Feed(client, inbox, pace=Pace(poll=30, gap=0), now=lambda: NOW)
+
+    async def noted(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr(feed, "_sleep", noted)
+    feed.watch_list(RunWindow())
+    polling = asyncio.create_task(feed.run())
+    for looks in range(1, 4):
+        await inbox.until(lambda looks=looks: len(inbox.of(messages.FeedAlive)) >= looks)  # type: ignore[misc]
+        client.hint()
+    await inbox.until(lambda: len(inbox.of(messages.FeedAlive)) >= 4)
+    polling.cancel()
+    assert waits[0] < 1
+    assert waits[1:3] == [30, 30]

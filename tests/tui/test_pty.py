@@ -60,6 +60,13 @@ def test_hostile_texts_reach_the_terminal_as_text(tmp_path: Path) -> None:
         on.send(b"c")
         on.until(lambda: "y yes  N no" in on.text)
         on.until(lambda: "no, nothing done" in on.text, again=b"n")
+        on.send(b"t")
+        # Every label, by what reaches the terminal: what is painted may differ from what the widgets hold.
+        on.until(
+            lambda: all(f" {name} " in on.text for name in ("table", "mode", "key")) and ">*url" in on.text
+        )
+        on.send(b"\x1b")
+        on.until(lambda: "[error]" in on.text)
         on.send(b"h")
         on.until(lambda: "1-18 of 24" in on.text)
         on.send(b"t")

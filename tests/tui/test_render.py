@@ -34,7 +34,7 @@ from jobdeck_tui.render.logs import log_line
 from jobdeck_tui.render.notice import Notice, notice_line
 from jobdeck_tui.render.progress import bar, percent_text, short_count
 from jobdeck_tui.render.rows import headings, run_row
-from jobdeck_tui.render.spans import Line, cut_line, fit, line_width, plain, spread, wrapped
+from jobdeck_tui.render.spans import Line, changed_cells, cut_line, fit, line_width, plain, spread, wrapped
 from jobdeck_tui.render.states import WORD_CELLS, look
 from tests.tui.fake_client import NOW, make_run
 from tests.tui.hostile import CONTROL, EVERYTHING, PAYLOADS
@@ -118,14 +118,14 @@ def test_a_row_at_80_cells() -> None:
         created_at=NOW - timedelta(minutes=7),
     )
     row = plain(run_row(run, 80, NOW, cursor=True))
-    assert row == ">● running    000001 http_sync      ███░░░  62%   7m Synced 180 users"
+    assert row == ">● running    000001 http_sync     ███░░  62%   7m Synced 180 users"
     head = plain(headings(80))
     assert [head.index(word) for word in ("status", "id", "type", "progress", "message")] == [
         3,
         14,
         21,
-        36,
-        53,
+        35,
+        51,
     ]
 
 
@@ -154,7 +154,7 @@ def test_a_row_at_80_cells() -> None:
             "stop asked <10s ago by bob",
         ),
         ({"status": "cancelled", "cancel_requested_by": "bob"}, "by bob"),
-        ({"name": "Nightly users", "progress": Progress(message="done")}, "Nightly users · done"),
+        ({"name": "Nightly users", "progress": Progress(message="done")}, "done · Nightly users"),
     ],
 )
 def test_the_news_of_each_state(changes: dict[str, Any], told: str) -> None:
@@ -367,3 +367,24 @@ def test_everything_at_once_is_quick() -> None:
     for _ in range(20):
         run_row(run, 200, NOW)
     assert time.perf_counter() - began < 2
+
+
+@given(st.text(max_size=30), st.text(max_size=30), st.text(max_size=10))
+def test_only_what_changed_is_painted(before: str, after: str, tail: str) -> None:
+    """All that differs lies within the painted cells, and an unchanged end is left out."""
+    old: Line = ((before, "a"), (tail, "b"))
+    new: Line = ((after, "a"), (tail, "b"))
+    cells = changed_cells(old, new, 80)
+    assert cells <= 80
+    if line_width(old) != line_width(new):
+        assert cells == 80
+    elif before == after:
+        assert cells <= 1
+    else:
+        assert cells <= line_width(((after, "a"),)) + 1
+
+
+def test_the_changed_cells_of_a_row() -> None:
+    """A moved bar leaves the end of the message alone; a new colour counts as a change."""
+    assert changed_cells((("ab1cd", "x"),), (("ab2cd", "x"),), 80) == 4
+    assert changed_cells((("ab", "x"), ("cd", "y")), (("ab", "z"), ("cd", "y")), 80) == 3

@@ -106,6 +106,7 @@ class Console(TerminalApp):
         elif len(self._trail) > 1:
             self._trail.pop()
         self.feed.watch_nothing()
+        self.query_one(Foot).dismiss()
         self.query_one("#views", ContentSwitcher).current = self._trail[-1]
         self.view.enter(visit)
         self._update_hints()
@@ -158,8 +159,9 @@ class Console(TerminalApp):
         self.query_one(RunsView).take_counts(message.counts)
 
     def on_triggered(self, message: messages.Triggered) -> None:
-        self._trail = [HOME]
-        self.go(Visit("run", message.run))
+        if self._trail[-1] == "trigger":
+            self._trail = [HOME]
+            self.go(Visit("run", message.run))
         self.tell("triggered", command=message.command)
 
     def on_told(self, message: messages.Told) -> None:

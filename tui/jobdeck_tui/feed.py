@@ -35,6 +35,8 @@ _RETRY_MAX = 5.0
 _TAIL = 200
 _LOG_PAGE = 500
 _GONE_STATES = ("stopped", "lost")
+_LEAST = 0.001
+"""Shortest wait for a hint: one that came while looking is taken up even where a poll is over already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,8 @@ class Feed:
         self._now = now
         self._blurred = False
         self._wake = asyncio.Event()
+        self._soon = asyncio.Event()
+        self._hinted = False
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._list: RunWindow | None = None
         self._run: UUID | None = None
@@ -90,7 +94,6 @@ class Feed:
     def watch_run(self, run_id: UUID, log: LogCursor) -> None:
         """One run is on the screen."""
         self._list, self._run, self._log = None, run_id, log
-        self.load_log_tail(run_id)
         self.look_now()
 
     def watch_nothing(self) -> None:
@@ -106,6 +109,10 @@ class Feed:
         """Do not wait for the next look."""
         self._wake.set()
 
+    def look_soon(self) -> None:
+        """Other rows came into view: look again, but no more often than for hints."""
+        self._soon.set()
+
     # The loop
 
     async def run(self) -> None:
@@ -119,6 +126,7 @@ class Feed:
     async def look(self) -> None:
         """Read once what is on the screen; tell how it went."""
         self._wake.clear()
+        self._soon.clear()
         try:
             await self._read()
         except Exception as error:
@@ -159,10 +167,13 @@ class Feed:
             await self._sleep(min(self._pace.poll * 2 ** (self._failures - 1), _RETRY_MAX))
             return
         pause = min(max(self._pace.poll * self.slowness, took * 10), _BACKOFF_MAX)
-        gap = min(max(self._pace.gap * self.slowness, took), pause)
+        # The first hint is acted on at once; of a stream of them a list takes one in every poll, a log more.
+        gap = self._pace.poll if self._hinted and self._list is not None else self._pace.gap
+        gap = min(max(gap * self.slowness, took), pause)
         await self._sleep(gap)
-        if not self._wake.is_set() and pause > gap:
-            await self._wait_for_hint(pause - gap)
+        self._hinted = False
+        if not self._wake.is_set():
+            self._hinted = await self._wait_for_hint(max(pause - gap, _LEAST))
 
     async def _sleep(self, seconds: float) -> None:
         try:
@@ -170,19 +181,21 @@ class Feed:
         except TimeoutError:
             return
 
-    async def _wait_for_hint(self, seconds: float) -> None:
+    async def _wait_for_hint(self, seconds: float) -> bool:
+        """Until the client says that something changed (True), the operator moved, or the time is over."""
         hint = asyncio.ensure_future(self._client.changed(seconds))
-        wake = asyncio.ensure_future(self._wake.wait())
+        others = [asyncio.ensure_future(event.wait()) for event in (self._wake, self._soon)]
         try:
-            await asyncio.wait((hint, wake), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((hint, *others), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for waiting in (hint, wake):
+            for waiting in (hint, *others):
                 waiting.cancel()
-            results = await asyncio.gather(hint, wake, return_exceptions=True)
+            results = await asyncio.gather(hint, *others, return_exceptions=True)
         if isinstance(results[0], Exception):
             # Hints are a convenience: without them the poll goes on.
             _log.debug("no hints", exc_info=results[0])
             await self._sleep(seconds)
+        return results[0] is True
 
     # Reading
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import sys
@@ -76,5 +75,4 @@ async def run_to_end(console: Console, log_file: Path | None = None) -> int:
     if console.failure is not None:
         print(safety.crash_line(console.failure, log_file), file=sys.stderr)
         return 1
-    logging.getLogger(__name__).info("the console ended with %s", code)
     return 1 if code is None else code

@@ -65,7 +65,7 @@ def logging_to(path: Path) -> Iterator[None]:
         handler = logging.StreamHandler(stream)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
         root.handlers[:] = [handler]
-        root.setLevel(logging.INFO)
+        root.setLevel(logging.WARNING)
         logging.captureWarnings(True)
         try:
             yield

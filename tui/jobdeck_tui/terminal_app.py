@@ -62,6 +62,9 @@ class TerminalApp(App[int]):
         await super().on_event(event)
 
     async def _acted_on(self, event: events.Key) -> bool:
+        if not self.app_focus:
+            # Textual gives the keys back to their holder first.
+            return False
         holder = self.focused
         if holder is not None:
             if holder.check_consume_key(event.key, event.character):

@@ -33,8 +33,8 @@ class Columns:
 def columns(width: int) -> Columns:
     """The columns of a list `width` cells wide. Text of jobs comes last: it can only spoil its own end."""
     wide, narrow = width >= _WIDE, width < _NARROW
-    kind = 20 if wide else 12 if narrow else 14
-    bar_cells = 12 if wide else 0 if narrow else 6
+    kind = 20 if wide else 12 if narrow else 13
+    bar_cells = 12 if wide else 0 if narrow else 5
     queue, attempt, duration = (10, 5, 7) if wide else (0, 0, 0)
     fixed = 3 + WORD_CELLS + 1 + 6 + 1 + kind + 1 + (bar_cells + 1 if bar_cells else 0) + 4 + 1 + 4 + 1
     fixed += sum(cells + 1 for cells in (queue, attempt, duration) if cells)
@@ -54,35 +54,38 @@ def headings(width: int) -> Line:
 
 
 def run_row(run: Run, width: int, now: datetime, *, cursor: bool = False, gone: bool = False) -> Line:
-    """The line of a run. `gone`: it no longer matches the filter and is kept so that rows do not jump."""
+    """The line of a run. `gone`: it no longer matches the filter and is kept so that rows do not jump.
+
+    Few changes of colour: over a slow line each of them costs as much as a column.
+    """
     cols = columns(width)
     shown = look(run.label)
     marker = ">" if cursor else "~" if gone else " "
     spans = [
-        (marker, "strong"),
+        (marker, shown.role),
         (f"{shown.glyph} {fit(shown.word, WORD_CELLS)} ", shown.role),
         (fit(tail(run.shown_id), 6) + " ", "text"),
-        (fit(safe(run.job_type), cols.type) + " ", "strong"),
+        (fit(safe(run.job_type), cols.type) + " ", "text"),
     ]
     if cols.bar:
         spans.append((bar(run.progress, cols.bar) + " ", "busy" if run.label == "running" else "dim"))
     spans.append((fit(percent_text(run.progress), 4, right=True) + " ", "text"))
-    spans.append((fit(age(now - run.created_at), 4, right=True) + " ", "dim"))
+    spans.append((fit(age(now - run.created_at), 4, right=True) + " ", "text"))
     if cols.queue:
         duration = took(run.duration) if run.duration is not None else ""
         tries = f"{run.attempt}/{run.max_attempts}" if run.attempt else ""
-        spans.append((fit(duration, cols.took, right=True) + " ", "dim"))
-        spans.append((fit(tries, cols.attempt) + " ", "dim"))
-        spans.append((fit(safe(run.queue), cols.queue) + " ", "dim"))
+        spans.append((fit(duration, cols.took, right=True) + " ", "text"))
+        spans.append((fit(tries, cols.attempt) + " ", "text"))
+        spans.append((fit(safe(run.queue), cols.queue) + " ", "text"))
     spans.append((cut(row_message(run, now), cols.message), "text"))
     return cut_line(tuple((text, "dim" if gone and not cursor else role) for text, role in spans), width)
 
 
 def row_message(run: Run, now: datetime) -> str:
-    """What is worth knowing about this run in one line: its name where it has one, then the news."""
+    """What is worth knowing about this run in one line: the news, then its name where it has one."""
     name = safe(run.name) if _says_more(run.name, run.job_type) else ""
     news = _news(run, now)
-    return f"{name} · {news}" if name and news else name or news
+    return f"{news} · {name}" if name and news else news or name
 
 
 def _news(run: Run, now: datetime) -> str:

@@ -123,3 +123,21 @@ def _split(text: str, width: int) -> tuple[str, str]:
     while end < len(text) and cell_len(text[: end + 1]) <= width:
         end += 1
     return text[:end], text[end:]
+
+
+def changed_cells(before: Line, after: Line, width: int) -> int:
+    """How many cells from the left have to be painted for `after` to stand where `before` stood.
+
+    Nothing is left out at the left end: Textual sends a line of a widget from its beginning in any case.
+    """
+    if line_width(before) != line_width(after):
+        return width
+    old, new = (
+        [(char, role) for text, role in reversed(line) for char in reversed(text)] for line in (before, after)
+    )
+    same = 0
+    while same < min(len(old), len(new)) and old[same] == new[same]:
+        same += 1
+    unchanged = "".join(char for char, _role in reversed(new[:same]))
+    # One more: a mark at the edge belongs to the letter before it.
+    return min(line_width(after) - cell_len(unchanged) + 1, width)

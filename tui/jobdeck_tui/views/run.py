@@ -62,12 +62,12 @@ class RunView(View):
         if visit.run is not None:
             self.run = visit.run
             self._section = SECTIONS[0]
-        if self.run is None:
-            return
-        self.log_view.open(self.run.id)
-        self.shell.feed.watch_run(self.run.id, self.log_view)
-        self._show_section()
-        self.shell.tell("", command=self.shell.commands.show(self.run))
+            self.log_view.open(visit.run.id)
+            self.shell.feed.load_log_tail(visit.run.id)
+            self.shell.tell("", command=self.shell.commands.show(visit.run))
+        if self.run is not None:
+            self.shell.feed.watch_run(self.run.id, self.log_view)
+            self._show_section()
 
     def chosen_run(self) -> Run | None:
         return self.run

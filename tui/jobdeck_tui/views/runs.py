@@ -123,7 +123,7 @@ class RunsView(View):
         # The message goes on to the console, which updates its own lines.
         self.query_one("#filter", LineBar).update()
         self._load_more()
-        self.shell.feed.look_now()
+        self.shell.feed.look_soon()
 
     def _load(self, wanted: PageWanted) -> None:
         self.shell.feed.load_page(self.window, wanted)

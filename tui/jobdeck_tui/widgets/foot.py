@@ -47,6 +47,12 @@ class Foot(ContentSwitcher):
         """Other hints may apply."""
         self.query_one("#hints", LineBar).update()
 
+    def dismiss(self) -> None:
+        """Drop what is open: the view it belongs to goes."""
+        self.query_one(ConfirmBar).question = None
+        self.query_one(PromptLine).dismiss()
+        self.current = "hints"
+
     def ask(self, question: Question) -> None:
         """Open a question."""
         bar = self.query_one(ConfirmBar)

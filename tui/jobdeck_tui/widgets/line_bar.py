@@ -8,7 +8,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from jobdeck_tui.render.spans import Line
+from jobdeck_tui.render.spans import Line, changed_cells
 from jobdeck_tui.widgets.painting import paint
 
 
@@ -23,18 +23,26 @@ class LineBlock(Widget):
         super().__init__(id=id)
         self._make = make
         self._lines: list[Line] = []
+        self._made_for = 0
         self.styles.height = height
 
     def update(self) -> None:
         """Repaint the lines that have become others."""
         width = self.size.width
-        lines = list(self._make(width)) if width else []
-        before, self._lines = self._lines, lines
+        before, lines = self._lines, self._made()
         changed = [
             y for y in range(max(len(lines), len(before))) if self._at(lines, y) != self._at(before, y)
         ]
         if changed:
-            self.refresh(*(Region(0, y, width, 1) for y in changed))
+            self.refresh(*(self._part(before, lines, y, width) for y in changed))
+
+    def _made(self) -> list[Line]:
+        self._made_for = self.size.width
+        self._lines = list(self._make(self._made_for)) if self._made_for else []
+        return self._lines
+
+    def _part(self, before: Sequence[Line], after: Sequence[Line], y: int, width: int) -> Region:
+        return Region(0, y, changed_cells(self._at(before, y), self._at(after, y), width), 1)
 
     @staticmethod
     def _at(lines: Sequence[Line], y: int) -> Line:
@@ -49,6 +57,9 @@ class LineBlock(Widget):
         self.update()
 
     def render_line(self, y: int) -> Strip:
+        # Painted before its resize is told: a refresh that came later could get lost with the layout it came in.
+        if self._made_for != self.size.width:
+            self._made()
         return paint(self._at(self._lines, y), self.size.width, self.rich_style)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from textual.geometry import Size
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -29,6 +30,7 @@ class LineView(Widget, can_focus=True):
         self._lines: list[Line] = []
         self._rows: list[tuple[int, Line]] = []
         self._top = 0
+        self._made_for = Size(0, 0)
         self._needle = ""
         self._found: int | None = None
         self.wrap = self.WRAP
@@ -66,13 +68,17 @@ class LineView(Widget, can_focus=True):
             self.refresh()
 
     def _layout(self, *, keep_line: int) -> None:
+        self._arrange(keep_line)
+        self.refresh()
+
+    def _arrange(self, keep_line: int) -> None:
+        self._made_for = self.size
         self._rows = self._rows_of(0)
         if self.following:
             self._top = self._bottom
         else:
             self._top = next((n for n, (index, _row) in enumerate(self._rows) if index >= keep_line), 0)
             self._top = max(min(self._top, self._bottom), 0)
-        self.refresh()
 
     def _rows_of(self, first: int) -> list[tuple[int, Line]]:
         width = self.size.width
@@ -106,6 +112,9 @@ class LineView(Widget, can_focus=True):
         self._layout(keep_line=self._top_line())
 
     def render_line(self, y: int) -> Strip:
+        # Painted before its resize is told.
+        if self._made_for != self.size:
+            self._arrange(self._top_line())
         index = self._top + y
         line = self._rows[index][1] if index < len(self._rows) else ()
         return paint(highlighted(line, self._needle), self.size.width, self.rich_style)

@@ -44,7 +44,7 @@ def _style(role: str, base: Style, reverse: bool) -> Style:
 def paint(line: Line, width: int, base: Style, *, reverse: bool = False) -> Strip:
     """A strip of exactly `width` cells."""
     segments = [Segment(text, _style(role, base, reverse)) for text, role in cut_line(line, width) if text]
-    return Strip(segments).adjust_cell_length(width, _style("text", base, reverse))
+    return Strip(segments).simplify().adjust_cell_length(width, _style("text", base, reverse))
 
 
 def highlighted(line: Line, needle: str) -> Line:

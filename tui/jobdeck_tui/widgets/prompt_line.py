@@ -82,6 +82,10 @@ class PromptLine(Horizontal):
         edit.cursor_position = len(wanted.text)
         return edit
 
+    def dismiss(self) -> None:
+        """Ask no more; nobody gets an answer."""
+        self._wanted = None
+
     def _submit(self, text: str) -> None:
         self._give(clean(text))
 

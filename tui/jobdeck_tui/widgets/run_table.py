@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from textual.geometry import Region
+from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
 
 from jobdeck_tui.actions import MOVES
 from jobdeck_tui.messages import Moved
 from jobdeck_tui.render.rows import run_row
-from jobdeck_tui.render.spans import Line
+from jobdeck_tui.render.spans import Line, changed_cells
 from jobdeck_tui.widgets.keys import bindings_of
 from jobdeck_tui.widgets.painting import paint
 from jobdeck_tui.window import RunWindow
@@ -31,6 +31,7 @@ class RunTable(Widget, can_focus=True):
         self._window = window
         self._now = now
         self._shown: list[_Shown] = []
+        self._made_for = Size(0, 0)
         self.notes: list[Line] = []
         """What is shown instead of rows where there are none."""
 
@@ -41,14 +42,22 @@ class RunTable(Widget, can_focus=True):
             self._shown = fresh
             self.refresh()
             return
-        changed = [y for y, shown in enumerate(fresh) if shown != self._shown[y]]
+        regions = [
+            self._changed(self._shown[y], shown, y)
+            for y, shown in enumerate(fresh)
+            if shown != self._shown[y]
+        ]
         self._shown = fresh
-        if changed:
-            width = self.size.width
-            self.refresh(*(Region(0, y, width, 1) for y in changed))
+        if regions:
+            self.refresh(*regions)
+
+    def _changed(self, before: _Shown, after: _Shown, y: int) -> Region:
+        width = self.size.width
+        return Region(0, y, width if before[1] != after[1] else changed_cells(before[0], after[0], width), 1)
 
     def _lines_now(self) -> list[_Shown]:
         window, now, width = self._window, self._now(), self.size.width
+        self._made_for = self.size
         rows: list[_Shown] = []
         for run in window.visible:
             cursor = run.id == window.cursor_id
@@ -64,11 +73,14 @@ class RunTable(Widget, can_focus=True):
 
     def on_resize(self) -> None:
         self._window.set_height(self.size.height)
-        self._shown = []
         self.repaint()
         self.post_message(Moved())
 
     def render_line(self, y: int) -> Strip:
+        # Painted before its resize is told.
+        if self._made_for != self.size:
+            self._window.set_height(self.size.height)
+            self._shown = self._lines_now()
         line, cursor = self._shown[y] if y < len(self._shown) else ((), False)
         return paint(line, self.size.width, self.rich_style, reverse=cursor)
 

@@ -55,6 +55,8 @@ PAGE_DEFAULT: Final = 50
 PAGE_MAX: Final = 500
 
 WORKER_CONCURRENCY: Final = 10
+# Job types that run on their own schedule only and stand in no list of a team.
+SYSTEM_TYPES: Final = "system."
 DEFAULT_QUEUE: Final = "default"
 DEFAULT_TEAM: Final = "default"
 DEFAULT_PROJECT: Final = "default"

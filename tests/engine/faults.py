@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -12,6 +13,7 @@ import asyncpg
 from sqlalchemy import Connection, make_url
 
 from jobdeck.errors import DatabaseUnavailable, JobdeckError
+from jobdeck.store.batch import Part, Results
 from jobdeck.store.database import Database
 from jobdeck.store.differences import Differences
 from jobdeck.store.signals import Signals
@@ -36,6 +38,7 @@ class FaultyDatabase:
         """What verbs raise that is no trouble of a database."""
         self.calls: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
+        self._sent: set[asyncio.Future[None]] = set()
 
     @property
     def offset_us(self) -> int:
@@ -56,6 +59,33 @@ class FaultyDatabase:
     async def write_many(self, verb: Verb[I, R], items: Sequence[I]) -> list[R | JobdeckError]:
         await self._pass(verb.name)
         return await self._inner.write_many(verb, items)
+
+    def submit(self, parts: Sequence[Part], done: Callable[[Results], None]) -> None:
+        self._sent.add(task := asyncio.ensure_future(self._submit(parts, done)))
+        task.add_done_callback(self._sent.discard)
+
+    async def _submit(self, parts: Sequence[Part], done: Callable[[Results], None]) -> None:
+        refused: dict[int, Exception] = {}
+        for place, (verb, _items) in enumerate(parts):
+            try:
+                await self._pass(verb.name)
+            except Exception as error:
+                refused[place] = error
+        passed = [part for place, part in enumerate(parts) if place not in refused]
+        if not passed:
+            done([[error] * len(parts[place][1]) for place, error in refused.items()])
+            return
+
+        def merge(results: Results) -> None:
+            rest = iter(results)
+            done(
+                [
+                    [refused[place]] * len(items) if place in refused else next(rest)
+                    for place, (_, items) in enumerate(parts)
+                ]
+            )
+
+        self._inner.submit(passed, merge)
 
     async def read(
         self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs

@@ -142,6 +142,7 @@ class Deck:
         if status in (Status.AWAITING_APPROVAL, Status.EXPIRED):
             run_id = await self.enqueue()
             await self.set_run(run_id, status=status)
+            await self.database.write(_recount, (self.scope.team_id, status))
             return run_id
         if status in (Status.PENDING, Status.CANCELLED):
             run_id = await self.enqueue()
@@ -163,6 +164,14 @@ class Deck:
 def _execute(tx: Tx, items: Sequence[Update]) -> Sequence[None]:
     for item in items:
         tx.conn.execute(item)
+    return [None] * len(items)
+
+
+@verb(Rank.CHANGE)
+def _recount(tx: Tx, items: Sequence[tuple[UUID, Status]]) -> Sequence[None]:
+    """Count a pending run of this team as one of that status."""
+    for team_id, status in items:
+        tx.count(team_id, "sync", Status.PENDING, status)
     return [None] * len(items)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import create_engine, make_url, text
+from psycopg import RawCursor
+from sqlalchemy import Connection, create_engine, make_url, text
 from sqlalchemy.pool import NullPool
 
 from jobdeck.store.postgres_differences import PostgresDifferences
@@ -22,6 +24,25 @@ _WAITING = text(
 )
 
 
+class _ByPsycopg(PostgresDifferences):
+    """The same statements over a driver that does not need an event loop."""
+
+    def execute(self, conn: Connection, sql: str, bound: Sequence[Any]) -> Sequence[Sequence[Any]]:
+        driver: Any = conn.connection.dbapi_connection
+        with RawCursor(driver) as cursor:
+            cursor.execute(sql, [_plain(value) for value in bound])
+            return cursor.fetchall() if cursor.description else ()
+
+    def execute_many(self, conn: Connection, sql: str, columns: Sequence[Sequence[Any]]) -> None:
+        self.execute(conn, sql, [list(values) for values in columns])
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple | set):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, str) else value
+
+
 class Rival:
     """Holds one transaction open over a connection of its own, and can tell when somebody waits for it."""
 
@@ -30,7 +51,7 @@ class Rival:
         self._conn = self._engine.connect()
         self._watch = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         self._pid = self._conn.execute(text("SELECT pg_backend_pid()")).scalar_one()
-        differences = PostgresDifferences()
+        differences = _ByPsycopg()
         self.tx = Tx(self._conn, differences.now(self._conn, offset_us), differences)
 
     def run(self, verb: Verb[I, R], item: I) -> Any:

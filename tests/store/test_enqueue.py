@@ -171,7 +171,7 @@ def _broken(deck: Deck, foreign: Deck) -> list[NewRun]:
     return [
         deck.new_run(priority=11),
         deck.new_run(max_attempts=0),
-        deck.new_run(team_id=new_id(), project_id=None),
+        deck.new_run(team_id=new_id()),
         deck.new_run(project_id=foreign.project.id),
         deck.new_run(name="a\ud800b"),
     ]

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from jobdeck.errors import DatabaseUnavailable
-from jobdeck.store import listing
+from jobdeck.store.counts import counts
 from jobdeck.store.enqueue import enqueue
 from jobdeck.store.open import database_of, upgrade
 from jobdeck.store.schema import run_events, runs
@@ -110,7 +110,7 @@ async def test_outcomes_under_fire(deck: Deck, admin: psycopg.Connection[Any]) -
 async def test_more_readers_than_connections(deck: Deck) -> None:
     """Two hundred reads at once over a small pool wait for each other and are all answered."""
     await deck.enqueue()
-    answers = await asyncio.gather(*(deck.database.read(listing.counts, deck.scope) for _ in range(200)))
+    answers = await asyncio.gather(*(deck.database.read(counts, deck.scope) for _ in range(200)))
     assert answers == [{"pending": 1}] * 200
 
 

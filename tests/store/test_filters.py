@@ -10,7 +10,7 @@ import pytest
 from jobdeck.errors import ValidationError
 from jobdeck.model import Progress, RunFilter
 from jobdeck.states import AttemptOutcome, Label, Status
-from jobdeck.store import listing
+from jobdeck.store.counts import counts
 from jobdeck.store.leases import Beat, beat
 from jobdeck.store.leases import report as store_report
 from tests.store.deck import WORKER, Deck, report
@@ -173,4 +173,4 @@ async def test_system_jobs_are_shown_only_when_asked_for(deck: Deck) -> None:
         await deck.enqueue(name=job_type, job_type=job_type)
     assert await names(deck) == ["my.system.job", "System.report", "systematic"]
     assert await names(deck, job_type="system.cleanup") == ["system.cleanup"]
-    assert await deck.database.read(listing.counts, deck.scope) == {"pending": 3}
+    assert await deck.database.read(counts, deck.scope) == {"pending": 3}

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, event, insert
 
 from jobdeck.errors import Conflict, DatabaseUnavailable, JobdeckError
 from jobdeck.ids import new_id
-from jobdeck.store.batch import Group
+from jobdeck.store.batch import Group, Results
 from jobdeck.store.database import Database
 from jobdeck.store.enqueue import enqueue
 from jobdeck.store.schema import runs, teams
@@ -73,16 +73,16 @@ async def test_one_bad_item_among_fifty_fails_alone(database: Database) -> None:
 
 def test_a_batch_is_answered_once() -> None:
     """Two connections that share a batch may both see it complete; its waiter is still told only once."""
-    told: list[list[Any]] = []
-    group = Group(add_team, ["a", "b"], told.append)
+    told: list[Results] = []
+    group = Group([(add_team, ["a", "b"])], told.append)
     complete = []
-    for index, result in ((1, "did b"), (0, "did a"), (0, "did a again")):
-        group.settle(index, result)
+    for start, result in ((1, "did b"), (0, "did a"), (0, "did a again")):
+        group.settle(0, start, [result])
         complete.append(group.complete)
     assert complete == [False, True, True]
     group.deliver()
     group.deliver()
-    assert told == [["did a", "did b"]]
+    assert told == [[["did a", "did b"]]]
 
 
 async def test_a_refusal_of_the_verb_is_no_failure_of_the_transaction(database: Database) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -114,7 +113,7 @@ async def test_progress_that_stops_is_labelled(deck: Deck) -> None:
     for ahead, label in ((59, "running"), (2, "stalled")):
         deck.forward(ahead)
         assert (await deck.show(claimed.id)).label == label
-    await deck.database.write(store_report, replace(slow, progress=Progress(2)))
+    await deck.database.write(store_report, slow._replace(progress=Progress(2)))
     assert (await deck.show(claimed.id)).label == "running"
 
 
@@ -176,8 +175,8 @@ async def test_reports_of_many_runs_in_one_batch(deck: Deck) -> None:
     await deck.enqueue_many(6)
     claimed = await deck.claim(6)
     items = [report(run, f"of {run.id}", progress=Progress(3)) for run in claimed]
-    items[2] = replace(items[2], fence=9)
-    items[4] = replace(items[4], run_id=new_id())
+    items[2] = items[2]._replace(fence=9)
+    items[4] = items[4]._replace(run_id=new_id())
     results = await deck.database.write_many(store_report, items)
     assert [type(result) for result in results] == [
         type(None), type(None), StaleLease, type(None), StaleLease, type(None),

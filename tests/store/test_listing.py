@@ -9,6 +9,7 @@ from jobdeck.ids import new_id, show_id
 from jobdeck.model import Run, RunFilter
 from jobdeck.states import Status
 from jobdeck.store import listing
+from jobdeck.store.counts import counts
 from tests.store.deck import Deck, team_of
 
 
@@ -115,7 +116,7 @@ async def test_counts_by_stored_status(deck: Deck) -> None:
             await deck.set_run(run.id, job_type="parked")
     await deck.enqueue(job_type="system.cleanup")
     await other.enqueue()
-    found = await deck.database.read(listing.counts, deck.scope)
+    found = await deck.database.read(counts, deck.scope)
     assert found == {status: number for number, status in enumerate(Status, 1)}
 
 

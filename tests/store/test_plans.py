@@ -81,6 +81,15 @@ async def full(database: Database) -> Deck:
 def noted(conn: Connection) -> Iterator[list[tuple[str, Any]]]:
     """Every statement, with its parameters, that the connection executes in the block."""
     seen: list[tuple[str, Any]] = []
+    if conn.dialect.driver == "pysqlite":
+        # Hot statements go to the driver itself; SQLite tells of all, with the values filled in.
+        driver: Any = conn.connection.dbapi_connection
+        driver.set_trace_callback(lambda statement: seen.append((statement, ())))
+        try:
+            yield seen
+        finally:
+            driver.set_trace_callback(None)
+        return
 
     def note(_conn: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool) -> None:
         seen.append((statement, parameters[0] if many else parameters))

@@ -11,6 +11,7 @@ from jobdeck.errors import Conflict
 from jobdeck.ids import new_id, show_id
 from jobdeck.model import RunFilter
 from jobdeck.store import detail, listing
+from jobdeck.store.counts import counts
 from jobdeck.store.database import Database
 from jobdeck.store.leases import report as store_report
 from jobdeck.store.scopes import (
@@ -88,7 +89,7 @@ async def test_no_read_crosses_teams(deck: Deck) -> None:
     assert await database.read(detail.logs, scope, run_id) == []
     assert await database.read(listing.by_ids, now, scope, [run_id]) == []
     assert await database.read(listing.key_of, scope, run_id) is None
-    assert await database.read(listing.counts, scope) == {}
+    assert await database.read(counts, scope) == {}
     assert await deck.page() == await deck.page(RunFilter(text="secret")) == []
     shown = show_id("run", run_id).removeprefix("run_")
     for part in (shown[:8], shown[-8:]):

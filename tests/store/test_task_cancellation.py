@@ -13,7 +13,7 @@ from sqlalchemy import event
 from sqlalchemy.pool import Pool
 
 from jobdeck.states import Status
-from jobdeck.store import listing
+from jobdeck.store.counts import counts
 from jobdeck.store.enqueue import enqueue
 from jobdeck.store.schema import run_events, runs
 from tests.store.deck import Deck
@@ -97,11 +97,11 @@ async def test_cancelled_reads(deck: Deck, lost_connections: list[Any]) -> None:
     await deck.enqueue_many(50)
     loop = asyncio.get_running_loop()
     for _ in range(5):
-        tasks = [asyncio.create_task(deck.database.read(listing.counts, deck.scope)) for _ in range(100)]
+        tasks = [asyncio.create_task(deck.database.read(counts, deck.scope)) for _ in range(100)]
         for task in tasks:
             if draw.random() < 0.7:
                 loop.call_later(draw.uniform(0, 0.01), task.cancel)
         await asyncio.gather(*tasks, return_exceptions=True)
         assert deck.database.checked_out() == 0
-    assert await deck.database.read(listing.counts, deck.scope) == {"pending": 50}
+    assert await deck.database.read(counts, deck.scope) == {"pending": 50}
     assert lost_connections == []

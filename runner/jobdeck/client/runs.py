@@ -16,6 +16,7 @@ from jobdeck.errors import Conflict, DatabaseUnavailable, NotFound, ValidationEr
 from jobdeck.ids import parse_part, show_id
 from jobdeck.model import CancelReply, LogEntry, NewRun, Run, RunFilter, RunPage
 from jobdeck.store import changes, detail, listing
+from jobdeck.store.counts import counts
 from jobdeck.store.enqueue import enqueue
 from jobdeck.store.fleet import find_type
 from jobdeck.text import clean
@@ -176,7 +177,7 @@ class RunsApi:
     async def counts(self) -> dict[str, int]:
         """How many runs of the team have each stored status."""
         scope = self._session.scope
-        return await self._session.database.read(listing.counts, scope)
+        return await self._session.database.read(counts, scope)
 
 
 def _reason(reason: str | None) -> str | None:

@@ -70,8 +70,8 @@ class Mailbox:
                 return
             if not self._run.debug_mode and self._log_bytes + size > limits.LOG_RUN_BYTES:
                 self._full = True
-                line = replace(
-                    line, level="warn", message="log truncated: the run has reached 10 MiB", fields=None
+                line = line._replace(
+                    level="warn", message="log truncated: the run has reached 10 MiB", fields=None
                 )
             self._log_bytes += size
             self._lines.append(line)

@@ -1,4 +1,8 @@
-"""The pump moves runs: from the database into free slots, and their outcomes from the slots into the database."""
+"""The pump moves runs: from the database into free slots, and their outcomes from the slots into the database.
+
+Each move is one write that stores what has ended and claims for the slots that are free. It works by callbacks, not
+tasks: between the end of one run and the start of the next stands little but the commit.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 from jobdeck.engine.execution import Execution
@@ -18,33 +23,39 @@ from jobdeck.engine.mailbox import Mailbox
 from jobdeck.engine.options import WorkerOptions, WorkerParts
 from jobdeck.engine.reporter import Reporter
 from jobdeck.engine.run_context import RunContext, Surroundings
-from jobdeck.engine.slots import Slots
+from jobdeck.engine.slots import Ended, Slots
 from jobdeck.errors import DatabaseError, JobdeckError
 from jobdeck.ids import show_id
 from jobdeck.states import AttemptOutcome
+from jobdeck.store.batch import Part, Results
 from jobdeck.store.claim import Claim, ClaimedRun, claim
 from jobdeck.store.drain import nothing_left
-from jobdeck.store.finish import Ended, Finish, finish
+from jobdeck.store.finish import Finish, finish
 from jobdeck.verdict import Ending
 
 _log = logging.getLogger("jobdeck.engine.pump")
 _POLL_MIN = 0.02
 # Between two tries to store outcomes that the database did not take.
 _STORE_AGAIN = 0.2
+# Moves under way at the same time: while one waits for its commit, handlers run and the next one fills.
+_OVERLAP = 2
 _FAILED = (AttemptOutcome.ERROR, AttemptOutcome.TIMED_OUT)
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """What one turn did."""
+@dataclass(slots=True)
+class _Move:
+    """One write on its way."""
 
-    stored: bool
-    """Whether no outcome is left over."""
-    claimed: int
+    ended: list[Ended]
+    items: list[Finish]
+    request: Claim | None
+    news: int
+    """How many reasons to look had come up when it was sent."""
+    sent_at: float
 
 
 class Pump:
-    """Claims and stores in turns; both go into one commit where both are due."""
+    """Everything but `wake`, `look_again` and `alert` is called on the engine's loop."""
 
     def __init__(
         self, parts: WorkerParts, options: WorkerOptions, worker_id: UUID, name: str, loop: HandlerLoop
@@ -56,66 +67,95 @@ class Pump:
         self._loop = loop
         self._database = parts.database
         self._around: Surroundings | None = None
-        self._wake = asyncio.Event()
-        self._look_again = True
-        self._poll = options.poll
-        self._look_at = time.monotonic()
         self._drawn = random.Random()
+        self._scheduled = False
+        self._accepting = False
+        self._moving = 0
+        self._asked = 0
+        self._news = 0
+        self._looked = -1
+        self._store_after = 0.0
+        self._failure: Exception | None = None
+        self._poll = options.poll
+        self._look_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._attention = asyncio.Event()
         self.slots = Slots(options.concurrency, self.wake)
-        self.reporter = Reporter(parts.database, lambda: list(self.slots.running.values()))
+        self.reporter = Reporter(parts.database, lambda: list(self.slots.running.values()), on_idle=self.wake)
 
     def open(self, around: Surroundings) -> None:
-        """Name what the attempts will share; before the first turn."""
+        """Name what the attempts will share."""
         self._around = around
 
+    def start(self) -> None:
+        """Begin to claim."""
+        self._accepting = True
+        self._plan_look(self._options.poll)
+        self.wake()
+
+    def stop_claiming(self) -> None:
+        """Take no more runs; outcomes go on being stored."""
+        self._accepting = False
+        self.alert()
+
+    def close(self) -> None:
+        """Look no more by itself."""
+        self._accepting = False
+        if self._timer is not None:
+            self._timer.cancel()
+
     def wake(self) -> None:
-        """End the rest between two turns; from any thread."""
-        loop = self._around.engine_loop if self._around else None
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self._wake.set)
+        """Something has ended or may be claimed; from any thread. Many calls before the next move are one."""
+        if not self._scheduled and (loop := self._open_loop()) is not None:
+            self._scheduled = True
+            loop.call_soon_threadsafe(self._move)
 
     def look_again(self) -> None:
         """Something may be claimable; from any thread."""
-        self._look_again = True
+        self._news += 1
         self.wake()
 
-    async def turn(self) -> Turn:
-        """Store what has ended and claim for the slots that are free."""
-        self._wake.clear()
-        stored, claimed = await asyncio.gather(self.store_endings(), self._claim())
-        return Turn(stored, claimed)
+    def alert(self) -> None:
+        """Have whoever waits in `attend` look at the state of things; from any thread."""
+        if (loop := self._open_loop()) is not None:
+            loop.call_soon_threadsafe(self._attention.set)
 
-    async def rest(self, turn: Turn) -> None:
-        """Wait for a reason to take another turn, at most for the poll interval."""
-        if self._look_again and self.slots.free and turn.stored and not self.slots.stuck:
-            return
-        if turn.claimed:
-            self._plan_look(_POLL_MIN)
-        # The pause goes on where an outcome interrupts it: however many come, what falls due is seen in time.
-        pause = max(self._look_at - time.monotonic(), 0)
-        try:
-            await asyncio.wait_for(self._wake.wait(), pause if turn.stored else max(pause, _STORE_AGAIN))
-        except TimeoutError:
-            self._plan_look(self._poll * 2)
-            self._look_again = True
+    def _open_loop(self) -> asyncio.AbstractEventLoop | None:
+        loop = self._around.engine_loop if self._around else None
+        return None if loop is None or loop.is_closed() else loop
 
-    def _plan_look(self, poll: float) -> None:
-        self._poll = min(poll, self._options.poll)
-        pause = min(self._poll * self._drawn.uniform(0.8, 1.2), self._options.poll)
-        self._look_at = time.monotonic() + pause
+    # -- the state of things ------------------------------------------------------------------------------------
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs, nothing waits to be stored and nothing is on its way."""
+        return self._moving == 0 and self.slots.idle
+
+    @property
+    def quiet(self) -> bool:
+        """Whether it is idle and the last look found nothing."""
+        return self.idle and self._looked >= self._news
+
+    def check(self) -> None:
+        """Raise what a claim has failed with, where it was not for want of the database."""
+        if self._failure is not None:
+            raise self._failure
+
+    async def attend(self, seconds: float) -> None:
+        """Wait until the state has changed in a way that a worker cares for, at most so long."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._attention.wait(), seconds)
+        self._attention.clear()
 
     async def wait_idle(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
         """Store outcomes as they come, until nothing is left, `seconds` have passed or `until()` holds."""
         over = asyncio.ensure_future(self._parts.clock.sleep(seconds))
-        over.add_done_callback(lambda _: self._wake.set())
+        over.add_done_callback(lambda _: self._attention.set())
+        self.wake()
         try:
-            while True:
-                self._wake.clear()
-                stored = await self.store_endings()
-                if self.slots.idle or over.done() or until():
-                    return
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), None if stored else _STORE_AGAIN)
+            while not (self.idle or over.done() or until()):
+                await self._attention.wait()
+                self._attention.clear()
         finally:
             over.cancel()
 
@@ -129,14 +169,39 @@ class Pump:
             _log.warning("cannot tell whether anything is left: %s", error)
             return False
 
-    # -- into the slots -----------------------------------------------------------------------------------------
+    # -- moves --------------------------------------------------------------------------------------------------
 
-    async def _claim(self) -> int:
-        free = self.slots.free
-        if free < 1 or not self._look_again or self.slots.stuck:
-            return 0
-        self._look_again = False
-        request = Claim(
+    def _move(self) -> None:
+        self._scheduled = False
+        self.slots.free_ended()
+        while self._moving < _OVERLAP and (move := self._next_move()) is not None:
+            self._send(move)
+        if self.idle or self.slots.stuck:
+            self._attention.set()
+
+    def _next_move(self) -> _Move | None:
+        now = time.monotonic()
+        may_store = not self.reporter.busy and now >= self._store_after
+        ended = self.slots.take_unstored() if may_store else []
+        request = self._request()
+        if not ended and request is None:
+            return None
+        items = [
+            Finish(
+                execution.run.id,
+                execution.run.fence,
+                self._with_backoff(execution, ending),
+                execution.mailbox.take(),
+            )
+            for execution, ending in ended
+        ]
+        return _Move(ended, items, request, self._news, self._parts.clock.monotonic())
+
+    def _request(self) -> Claim | None:
+        free = self.slots.free - self._asked
+        if free < 1 or not self._accepting or self._looked >= self._news or self.slots.stuck:
+            return None
+        return Claim(
             worker_id=self._worker_id,
             worker=self._name,
             limit=free,
@@ -144,16 +209,63 @@ class Pump:
             job_types=tuple(self._parts.plugins.by_type),
             queues=self._options.queues,
         )
-        asked_at = self._parts.clock.monotonic()
+
+    def _send(self, move: _Move) -> None:
+        parts: list[Part] = [(finish, move.items)] if move.items else []
+        if move.request is not None:
+            parts.append((claim, [move.request]))
+            self._asked += move.request.limit
+        self._moving += 1
         try:
-            runs = await self._database.write(claim, request)
+            self._database.submit(parts, partial(self._moved, move))
         except DatabaseError as error:
-            _log.warning("cannot claim: %s", error)
-            return 0
-        if len(runs) == free:
-            self._look_again = True
-        self._start(runs, asked_at)
-        return len(runs)
+            self._moved(move, [[error] * len(items) for _, items in parts])
+
+    def _moved(self, move: _Move, results: Results) -> None:
+        self._moving -= 1
+        if move.request is not None:
+            self._asked -= move.request.limit
+            self._take_claimed(move, move.request, results[-1][0])
+        if move.items:
+            self._take_stored(move, results[0])
+        self._move()
+
+    def _plan_look(self, poll: float) -> None:
+        """Look again after this pause, whatever may wake the pump before; the next pauses grow to the poll interval."""
+        loop = asyncio.get_running_loop()
+        self._poll = min(poll, self._options.poll)
+        pause = min(self._poll * self._drawn.uniform(0.8, 1.2), self._options.poll)
+        self._look_at = loop.time() + pause
+        if self._timer is None or self._timer.when() > self._look_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = loop.call_at(self._look_at, self._look_is_due)
+
+    def _look_is_due(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        if loop.time() < self._look_at:
+            self._timer = loop.call_at(self._look_at, self._look_is_due)
+            return
+        self._plan_look(self._poll * 2)
+        self.look_again()
+
+    # -- into the slots -----------------------------------------------------------------------------------------
+
+    def _take_claimed(self, move: _Move, request: Claim, result: list[ClaimedRun] | Exception) -> None:
+        if isinstance(result, Exception):
+            self._looked = self._news
+            if isinstance(result, DatabaseError):
+                _log.warning("cannot claim: %s", result)
+            else:
+                self._failure = result
+                self._attention.set()
+            return
+        if len(result) < request.limit:
+            self._looked = max(self._looked, move.news)
+        if result:
+            self._plan_look(_POLL_MIN)
+            self._start(result, move.sent_at)
 
     def _start(self, runs: list[ClaimedRun], claimed_at: float) -> None:
         starters = []
@@ -161,8 +273,7 @@ class Pump:
             execution = self._execution(run, claimed_at)
             self.slots.running[execution.key] = execution
             starters.append(execution.starter())
-        if starters:
-            self._loop.submit(starters)
+        self._loop.submit(starters)
 
     def _execution(self, run: ClaimedRun, claimed_at: float) -> Execution:
         assert self._around is not None  # noqa: S101  opened before the first turn
@@ -180,45 +291,33 @@ class Pump:
 
     def _give_up(self, execution: Execution, ending: Ending) -> None:
         self.slots.give_up(execution, ending)
+        self._attention.set()
         if not execution.holds_thread:
             # Where the loop comes to call this, the handler has cost no more than the attention of one task.
             self._loop.submit([partial(self.slots.let_go, execution)])
 
     # -- into the database --------------------------------------------------------------------------------------
 
-    async def store_endings(self) -> bool:
-        """Store the outcomes that wait; False where the database did not take them."""
-        ended = self.slots.take_ended()
-        if not ended:
-            return True
-        await self.reporter.settle()
-        items = [
-            Finish(
-                execution.run.id,
-                execution.run.fence,
-                self._with_backoff(execution, ending),
-                execution.mailbox.take(),
-            )
-            for execution, ending in ended
-        ]
-        done = []
-        for (execution, ending), item, result in zip(ended, items, await self._finish(items), strict=True):
+    def _take_stored(self, move: _Move, results: list[Any]) -> None:
+        done, again = [], []
+        for ended, item, result in zip(move.ended, move.items, results, strict=True):
+            shown = show_id("run", item.run_id) if isinstance(result, Exception) else ""
             if isinstance(result, DatabaseError):
-                _log.warning("the outcome of %s waits: %s", show_id("run", execution.run.id), result)
+                _log.warning("the outcome of %s waits: %s", shown, result)
                 if item.last_report is not None:
-                    execution.mailbox.put_back(item.last_report)
+                    ended[0].mailbox.put_back(item.last_report)
+                again.append(ended)
                 continue
             if isinstance(result, JobdeckError):
-                _log.error("the outcome of %s is refused: %s", show_id("run", execution.run.id), result)
-            done.append((execution, ending))
+                _log.error("the outcome of %s is refused: %s", shown, result)
+            elif isinstance(result, Exception):
+                _log.error("the outcome of %s cannot be stored", shown, exc_info=result)
+            done.append(ended)
         self.slots.stored(done)
-        return len(done) == len(ended)
-
-    async def _finish(self, items: list[Finish]) -> list[Ended | JobdeckError]:
-        try:
-            return await self._database.write_many(finish, items)
-        except DatabaseError as error:
-            return [error] * len(items)
+        if again:
+            self.slots.not_stored(again)
+            self._store_after = time.monotonic() + _STORE_AGAIN
+            asyncio.get_running_loop().call_later(_STORE_AGAIN, self.wake)
 
     def _with_backoff(self, execution: Execution, ending: Ending) -> Ending:
         if ending.outcome not in _FAILED or ending.retry_in_us is not None:

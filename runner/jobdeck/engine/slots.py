@@ -1,14 +1,16 @@
-"""Which attempts this worker holds: those whose handler runs and those whose outcome waits to be stored."""
+"""Which attempts this worker holds: those whose handler runs and those whose outcome is not stored yet."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from jobdeck.engine.execution import Execution
 from jobdeck.verdict import Ending
+
+Ended = tuple[Execution, Ending]
 
 
 class Slots:
@@ -21,11 +23,11 @@ class Slots:
         """Given up, and still in the way of others as far as is known: its thread runs or its loop has not answered."""
         self.finished = 0
         self._wake = wake
-        self._arrived: deque[tuple[Execution, Ending]] = deque()
+        self._arrived: deque[Ended] = deque()
         self._let_go: deque[Execution] = deque()
-        self._unstored: deque[tuple[Execution, Ending]] = deque()
+        self._unstored: list[Ended] = []
+        self._storing: dict[tuple[UUID, int], Ended] = {}
         self._lock = threading.Lock()
-        self._woken = False
 
     @property
     def free(self) -> int:
@@ -35,31 +37,27 @@ class Slots:
     @property
     def idle(self) -> bool:
         """Whether nothing runs and nothing waits to be stored."""
-        return not self.running and not self._unstored and not self._arrived
+        return not (self.running or self._unstored or self._storing or self._arrived)
 
     def held_runs(self) -> tuple[UUID, ...]:
         """Runs whose leases are to be kept."""
         with self._lock:
-            ended = [execution.run.id for execution, _ in (*self._unstored, *self._arrived)]
+            ended = [
+                execution.run.id
+                for execution, _ in (*self._unstored, *self._storing.values(), *self._arrived)
+            ]
         return (*(execution.run.id for execution in self.running.values() if not execution.lost), *ended)
 
     def arrive(self, execution: Execution, ending: Ending) -> None:
-        """An attempt has ended; called on the handlers' loop. The engine is woken once per batch."""
+        """An attempt has ended; called on the handlers' loop."""
         with self._lock:
             self._arrived.append((execution, ending))
-        self._wake_once()
+        self._wake()
 
     def let_go(self, execution: Execution) -> None:
         """The loop turns on beside a handler that was given up; called on the handlers' loop."""
         with self._lock:
             self._let_go.append(execution)
-        self._wake_once()
-
-    def _wake_once(self) -> None:
-        with self._lock:
-            if self._woken:
-                return
-            self._woken = True
         self._wake()
 
     def give_up(self, execution: Execution, ending: Ending) -> None:
@@ -71,25 +69,37 @@ class Slots:
             self._unstored.append((execution, ending))
         self._wake()
 
-    def take_ended(self) -> list[tuple[Execution, Ending]]:
-        """Attempts whose outcome is to be stored now. Lost ones only free their slot."""
+    def free_ended(self) -> None:
+        """Free the slots of what has ended, and remember which outcomes are to be stored: not those of lost runs."""
         with self._lock:
             arrived = list(self._arrived)
             self._arrived.clear()
             for execution in self._let_go:
                 self.stuck.pop(execution.key, None)
             self._let_go.clear()
-            self._woken = False
         for execution, ending in arrived:
-            self.running.pop(execution.key, None)
-            self.stuck.pop(execution.key, None)
+            key = execution.key
+            self.running.pop(key, None)
+            self.stuck.pop(key, None)
             execution.close()
             if not execution.lost and not execution.given_up:
                 self._unstored.append((execution, ending))
-        return list(self._unstored)
 
-    def stored(self, items: list[tuple[Execution, Ending]]) -> None:
+    def take_unstored(self) -> list[Ended]:
+        """Outcomes that go into a write now; `stored` or `not_stored` says what became of them."""
+        taken, self._unstored = self._unstored, []
+        for item in taken:
+            self._storing[item[0].key] = item
+        return taken
+
+    def stored(self, items: Sequence[Ended]) -> None:
         """These outcomes are in the database, or refused by it for good."""
-        done = {execution.key for execution, _ in items}
-        self._unstored = deque(item for item in self._unstored if item[0].key not in done)
+        for execution, _ in items:
+            self._storing.pop(execution.key, None)
         self.finished += len(items)
+
+    def not_stored(self, items: Sequence[Ended]) -> None:
+        """The database did not take these; they are taken again, first."""
+        for execution, _ in items:
+            self._storing.pop(execution.key, None)
+        self._unstored[:0] = items

@@ -93,7 +93,7 @@ class Worker:
     def stop(self) -> None:
         """Stop in order: claim nothing more, let running work go on for the grace. A second call: now."""
         self._stop = StopMode.GRACEFUL if self._stop is StopMode.NO else StopMode.NOW
-        self._pump.wake()
+        self._pump.stop_claiming()
 
     def _hear(self, hints: Hint) -> None:
         if Hint.WORK in hints:
@@ -131,6 +131,7 @@ class Worker:
             return end
         finally:
             await self._upkeep.stop()
+            self._pump.close()
             unlisten()
             await self._leave()
 
@@ -162,18 +163,16 @@ class Worker:
             await asyncio.wait_for(closing, _LET_GO)
 
     async def _work(self) -> WorkerEnd:
+        self._pump.start()
         while self._stop is StopMode.NO:
             self._upkeep.check()
-            turn = await self._pump.turn()
+            self._pump.check()
             if self._must_be_replaced():
                 return WorkerEnd.STUCK
-            if self._options.drain and turn.claimed == 0 and await self._drained():
+            if self._options.drain and self._pump.quiet and await self._pump.nothing_left():
                 return WorkerEnd.DRAINED
-            await self._pump.rest(turn)
+            await self._pump.attend(self._options.poll)
         return WorkerEnd.STOPPED
-
-    async def _drained(self) -> bool:
-        return self.slots.idle and await self._pump.nothing_left()
 
     def _must_be_replaced(self) -> bool:
         """A stuck thread, or a loop that stays blocked, costs a slot for ever: the process has to go."""
@@ -189,6 +188,7 @@ class Worker:
         """Let running work go on for the grace, then give back what is left without burning an attempt."""
         if self._stop is StopMode.NO:
             self._stop = StopMode.GRACEFUL
+        self._pump.stop_claiming()
         await self.heart.beat()
         await self._pump.wait_idle(self._options.shutdown_grace, until=lambda: self._stop is StopMode.NOW)
         for execution in list(self.slots.running.values()):

@@ -1,4 +1,4 @@
-"""Group commit: whatever waits becomes one transaction; each waiter gets its own result after the commit."""
+"""Group commit: whatever waits becomes one transaction; each waiter gets its own results after the commit."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from jobdeck.errors import DatabaseError
+from jobdeck.store.counts import write_counts
 from jobdeck.store.differences import Differences
 from jobdeck.store.failures import is_transient, translate
 from jobdeck.store.transaction import Hint, Tx, Verb
@@ -17,27 +18,39 @@ from jobdeck.store.transaction import Hint, Tx, Verb
 _RETRIES = 3
 _UNSETTLED: Any = object()
 
+Part = tuple[Verb[Any, Any], Sequence[Any]]
+"""A verb and the items it is asked to write."""
+Results = list[list[Any]]
+"""For every part a result or error for each of its items."""
+
 
 class Group:
-    """The items one caller brought for one verb, and the place for their results."""
+    """The parts one caller brought, and the place for their results."""
 
-    __slots__ = ("_deliver", "_delivered", "_left", "items", "results", "verb")
+    __slots__ = ("_deliver", "_delivered", "_left", "parts", "results")
 
-    def __init__(
-        self, verb: Verb[Any, Any], items: Sequence[Any], deliver: Callable[[list[Any]], None]
-    ) -> None:
-        self.verb = verb
-        self.items = items
-        self.results: list[Any] = [_UNSETTLED] * len(items)
-        self._left = len(items)
+    def __init__(self, parts: Sequence[Part], deliver: Callable[[Results], None]) -> None:
+        self.parts = parts
+        self.results: Results = [[_UNSETTLED] * len(items) for _, items in parts]
+        self._left = sum(len(items) for _, items in parts)
         self._deliver = deliver
         self._delivered = False
 
-    def settle(self, index: int, result: Any) -> None:
-        """Store one result; the first one stays."""
-        if self.results[index] is _UNSETTLED:
-            self.results[index] = result
-            self._left -= 1
+    def units(self, most: int) -> list[Unit]:
+        """What is to be written, in pieces of at most `most` items."""
+        return [
+            Unit(self, index, start, items[start : start + most])
+            for index, (_, items) in enumerate(self.parts)
+            for start in range(0, len(items), most)
+        ]
+
+    def settle(self, part: int, start: int, found: Sequence[Any]) -> None:
+        """Store results of some items; the first one of each stays."""
+        results = self.results[part]
+        for index, result in enumerate(found, start):
+            if results[index] is _UNSETTLED:
+                results[index] = result
+                self._left -= 1
 
     @property
     def complete(self) -> bool:
@@ -52,26 +65,40 @@ class Group:
 
 
 class Unit:
-    """One item of a group on its way into a transaction."""
+    """Items of one part on their way into a transaction."""
 
-    __slots__ = ("group", "index")
+    __slots__ = ("group", "items", "part", "start", "verb")
 
-    def __init__(self, group: Group, index: int) -> None:
+    def __init__(self, group: Group, part: int, start: int, items: Sequence[Any]) -> None:
         self.group = group
-        self.index = index
+        self.part = part
+        self.start = start
+        self.items = items
+        self.verb: Verb[Any, Any] = group.parts[part][0]
 
-    @property
-    def verb(self) -> Verb[Any, Any]:
-        return self.group.verb
+    def settle(self, found: Sequence[Any]) -> None:
+        """Store the results of these items."""
+        self.group.settle(self.part, self.start, found)
 
-    @property
-    def item(self) -> Any:
-        return self.group.items[self.index]
+    def split(self, at: int) -> tuple[Unit, Unit]:
+        """Two units, the first with `at` items."""
+        first = Unit(self.group, self.part, self.start, self.items[:at])
+        return first, Unit(self.group, self.part, self.start + at, self.items[at:])
 
 
-def by_rank(units: Iterable[Unit]) -> list[Unit]:
-    """Beats first; inside a rank in the order of arrival, items of one verb together."""
-    return sorted(units, key=lambda unit: (unit.verb.rank, unit.verb.name))
+def take(waiting: Iterable[Unit], most: int) -> tuple[list[Unit], list[Unit]]:
+    """What goes into the next transaction, and what is left.
+
+    Beats first; inside a rank in the order of arrival, units of one verb together; at most `most` items, but at least
+    one unit.
+    """
+    ranked = sorted(waiting, key=lambda unit: (unit.verb.rank, unit.verb.name))
+    room = most
+    for index, unit in enumerate(ranked):
+        room -= len(unit.items)
+        if room < 0 and index:
+            return ranked[:index], ranked[index:]
+    return ranked, []
 
 
 def commit(conn: Connection, units: Sequence[Unit], differences: Differences, offset_us: int) -> Hint:
@@ -84,22 +111,34 @@ def commit(conn: Connection, units: Sequence[Unit], differences: Differences, of
         results, hints = _attempt(conn, units, differences, offset_us)
     except Exception as error:
         failure = translate(error)
-        if len(units) == 1 or isinstance(failure, DatabaseError):
+        size = sum(len(unit.items) for unit in units)
+        if size == 1 or isinstance(failure, DatabaseError):
             for unit in units:
-                unit.group.settle(unit.index, failure)
+                unit.settle([failure] * len(unit.items))
             return Hint.NONE
-        half = len(units) // 2
-        return commit(conn, units[:half], differences, offset_us) | commit(
-            conn, units[half:], differences, offset_us
-        )
-    for unit, result in zip(units, results, strict=True):
-        unit.group.settle(unit.index, result)
+        first, second = _halves(units, size // 2)
+        return commit(conn, first, differences, offset_us) | commit(conn, second, differences, offset_us)
+    for unit, found in zip(units, results, strict=True):
+        unit.settle(found)
     return hints
+
+
+def _halves(units: Sequence[Unit], size: int) -> tuple[list[Unit], list[Unit]]:
+    first: list[Unit] = []
+    for index, unit in enumerate(units):
+        if len(unit.items) > size:
+            if size == 0:
+                return first, list(units[index:])
+            head, rest = unit.split(size)
+            return [*first, head], [rest, *units[index + 1 :]]
+        first.append(unit)
+        size -= len(unit.items)
+    return first, []
 
 
 def _attempt(
     conn: Connection, units: Sequence[Unit], differences: Differences, offset_us: int
-) -> tuple[list[Any], Hint]:
+) -> tuple[list[Sequence[Any]], Hint]:
     for _ in range(_RETRIES):
         try:
             return _once(conn, units, differences, offset_us)
@@ -111,26 +150,45 @@ def _attempt(
 
 def _once(
     conn: Connection, units: Sequence[Unit], differences: Differences, offset_us: int
-) -> tuple[list[Any], Hint]:
-    results: list[Any] = []
+) -> tuple[list[Sequence[Any]], Hint]:
+    results: list[Sequence[Any]] = []
     with conn.begin():
         tx = Tx(conn, differences.now(conn, offset_us), differences)
         for _, same in groupby(units, key=lambda unit: unit.verb.name):
-            part = list(same)
-            found = part[0].verb(tx, [unit.item for unit in part])
-            if len(found) != len(part):
-                raise RuntimeError(f"{part[0].verb.name} gave {len(found)} results for {len(part)} items")
-            results.extend(found)
-        if tx.hints:
-            differences.announce(conn, tx.hints.value)
+            results += _write(tx, list(same))
+        write_counts(tx)
     return results, tx.hints
 
 
-async def outcome(future: asyncio.Future[Any]) -> Any:
-    """Wait for a transaction to its end, also when the waiting task is cancelled meanwhile.
+def _write(tx: Tx, units: Sequence[Unit]) -> list[Sequence[Any]]:
+    """One call of a verb for all that ask for it; for each unit its share of the results."""
+    verb = units[0].verb
+    items = units[0].items if len(units) == 1 else [item for unit in units for item in unit.items]
+    found = verb(tx, items)
+    if len(found) != len(items):
+        raise RuntimeError(f"{verb.name} gave {len(found)} results for {len(items)} items")
+    if len(units) == 1:
+        return [found]
+    shares, start = [], 0
+    for unit in units:
+        shares.append(found[start : start + len(unit.items)])
+        start += len(unit.items)
+    return shares
 
-    So nobody is ever left not knowing whether something was committed; the cancellation is raised afterwards.
+
+class Commit(asyncio.Future[Results]):
+    """What a waiter awaits. A cancelled waiter still waits to the end, and is cancelled then.
+
+    So nobody is ever left not knowing whether something was committed: a future that refuses to be cancelled makes
+    asyncio raise the cancellation where the wait ends.
     """
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        return False
+
+
+async def outcome(future: asyncio.Future[Any]) -> Any:
+    """Wait for a read to its end, also when the waiting task is cancelled meanwhile; then raise the cancellation."""
     cancelled: asyncio.CancelledError | None = None
     while not future.done():
         try:

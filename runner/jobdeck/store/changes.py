@@ -53,13 +53,13 @@ def _cancel_one(tx: Tx, item: Cancel) -> CancelReply | JobdeckError:
         return NotCancellable(f"{show_id('run', item.run_id)} has already ended as {status}", status=status)
     # The first request stays: who asked, when and why is a fact that a second key press must not rewrite.
     if row.cancel_requested_at is None:
-        _request(tx, item, status)
+        _request(tx, item, status, row.job_type)
     effect = CancelEffect.NOW if status in WAITING else CancelEffect.REQUESTED
     after = Status.CANCELLED if status in WAITING else status
     return CancelReply(item.run_id, after, after is Status.CANCELLED, effect)
 
 
-def _request(tx: Tx, item: Cancel, status: Status) -> None:
+def _request(tx: Tx, item: Cancel, status: Status, job_type: str) -> None:
     values: dict[str, Any] = {
         "cancel_requested_at": tx.now,
         "cancel_requested_by": item.actor,
@@ -68,6 +68,7 @@ def _request(tx: Tx, item: Cancel, status: Status) -> None:
     }
     if status in WAITING:
         values |= {"status": Status.CANCELLED, "finished_at": tx.now}
+        tx.count(item.team_id, job_type, status, Status.CANCELLED)
     tx.conn.execute(update(runs).where(runs.c.id == item.run_id, runs.c.status == status).values(values))
     if status is Status.RUNNING:
         tx.conn.execute(
@@ -125,13 +126,14 @@ def _retry_one(tx: Tx, item: RetryRun) -> UUID | JobdeckError:
             revision=runs.c.revision + 1,
         )
     )
+    tx.count(item.team_id, row.job_type, status, Status.PENDING)
     _record(tx, item.run_id, "retried", item.actor, item.reason)
     tx.hint(Hint.CHANGE | Hint.WORK)
     return item.run_id
 
 
 def _locked_run(tx: Tx, team_id: UUID, run_id: UUID) -> Any:
-    query = select(runs.c.status, runs.c.cancel_requested_at, runs.c.flight_key).where(
+    query = select(runs.c.status, runs.c.job_type, runs.c.cancel_requested_at, runs.c.flight_key).where(
         runs.c.team_id == team_id, runs.c.id == run_id
     )
     return tx.conn.execute(tx.differences.locked(query)).one_or_none()

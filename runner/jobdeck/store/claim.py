@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import (
@@ -20,9 +19,9 @@ from sqlalchemy import (
     Integer,
     ScalarSelect,
     Select,
+    Update,
     bindparam,
     func,
-    insert,
     literal_column,
     select,
     tuple_,
@@ -33,6 +32,7 @@ from jobdeck.errors import JobdeckError
 from jobdeck.states import Status
 from jobdeck.store.differences import Differences
 from jobdeck.store.schema import checkpoints, leases, projects, runs, teams
+from jobdeck.store.statement import Rows, Statement, statement
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
 
 # A literal, so that the partial index of pending runs fits also where the statement is planned without its values.
@@ -59,8 +59,7 @@ class Claim:
     queues: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimedRun:
+class ClaimedRun(NamedTuple):
     """A run that now belongs to this worker until its lease ends; `fence` guards everything it writes."""
 
     id: UUID
@@ -95,21 +94,38 @@ def _claim_for(tx: Tx, request: Claim) -> list[ClaimedRun]:
     bound = {"now": tx.now, "most": request.limit, "job_types": request.job_types}
     if request.queues:
         bound["queues"] = request.queues
-    found = tx.conn.execute(_statement(tx.differences, bool(request.queues)), bound).mappings()
-    rows = sorted(found, key=lambda row: (row["priority"], row["due_at"], row["id"]))
+    rows = (_take_of_queues if request.queues else _take).all(tx, bound)
     if not rows:
         return []
+    for row in rows:
+        tx.count(row.team_id, row.job_type, Status.PENDING, Status.RUNNING)
+    rows.sort(key=lambda row: (row.priority, row.due_at, row.id))
     tx.hint(Hint.CHANGE)
     lease_until = tx.now + request.lease_us
-    tx.conn.execute(insert(leases), [_lease(tx, request, row, lease_until) for row in rows])
-    resumes = _resumes(tx, [row["id"] for row in rows if row["attempt"] > 1])
-    slugs = _slugs(tx, {row["team_id"] for row in rows}, {row["project_id"] for row in rows} - {None})
+    by = (request.worker_id, request.worker, tx.now, tx.now, lease_until)
+    _leases.write(tx, [(row.id, row.team_id, row.fence, row.log_bytes, *by) for row in rows])
+    resumes = _resumes(tx, [row.id for row in rows if row.attempt > 1])
+    slugs = _slugs(tx, {row.team_id for row in rows}, {row.project_id for row in rows} - {None})
     return [_claimed(row, lease_until, resumes, slugs) for row in rows]
 
 
-@cache
-def _statement(differences: Differences, some_queues: bool) -> Any:
-    """The whole claim. Built once: its many aliases of a wide table cost milliseconds to make."""
+_leases = Rows(
+    leases,
+    (
+        "run_id",
+        "team_id",
+        "fence",
+        "log_bytes",
+        "worker_id",
+        "worker",
+        "claimed_at",
+        "beat_at",
+        "lease_until",
+    ),
+)
+
+
+def _statement(differences: Differences, some_queues: bool) -> Update:
     return (
         update(runs)
         .where(differences.in_query(runs.c.id, _chosen(differences, some_queues)), runs.c.status == _PENDING)
@@ -124,9 +140,19 @@ def _statement(differences: Differences, some_queues: bool) -> Any:
     )
 
 
+@statement
+def _take(differences: Differences) -> Update:
+    return _statement(differences, some_queues=False)
+
+
+@statement
+def _take_of_queues(differences: Differences) -> Update:
+    return _statement(differences, some_queues=True)
+
+
 def _chosen(differences: Differences, some_queues: bool) -> Select[Any]:
     """Ids of the runs to take: teams in turn, inside a team by priority, due time and id."""
-    heads = _heads(some_queues)
+    heads = _heads(differences, some_queues)
     waiting = runs.alias("waiting")
     per_lane = (
         select(*(waiting.c[name] for name in _ORDER))
@@ -148,7 +174,7 @@ def _chosen(differences: Differences, some_queues: bool) -> Select[Any]:
     )
 
 
-def _heads(some_queues: bool) -> FromClause:
+def _heads(differences: Differences, some_queues: bool) -> FromClause:
     """The lanes that this worker may serve and that have something due, found by a loose index scan."""
     first, previous, following, head = (
         runs.alias(name) for name in ("first", "previous", "following", "head")
@@ -159,10 +185,10 @@ def _heads(some_queues: bool) -> FromClause:
     query = (
         select(*_lane(head))
         .select_from(lanes.join(head, head.c.id == lanes.c.id))
-        .where(head.c.due_at <= _NOW, head.c.job_type.in_(bindparam("job_types", expanding=True)))
+        .where(head.c.due_at <= _NOW, differences.among(head.c.job_type, "job_types"))
     )
     if some_queues:
-        query = query.where(head.c.queue.in_(bindparam("queues", expanding=True)))
+        query = query.where(differences.among(head.c.queue, "queues"))
     return query.subquery("heads")
 
 
@@ -181,42 +207,50 @@ def _lane(table: FromClause) -> list[ColumnElement[Any]]:
     return [table.c[name] for name in _LANE]
 
 
-def _lease(tx: Tx, request: Claim, row: Any, lease_until: int) -> dict[str, Any]:
-    return {
-        "run_id": row["id"],
-        "team_id": row["team_id"],
-        "fence": row["fence"],
-        "worker_id": request.worker_id,
-        "worker": request.worker,
-        "claimed_at": tx.now,
-        "beat_at": tx.now,
-        "lease_until": lease_until,
-        "log_bytes": row["log_bytes"],
-    }
+@statement
+def _states(differences: Differences) -> Select[Any]:
+    return select(checkpoints.c.run_id, checkpoints.c.state).where(
+        differences.among(checkpoints.c.run_id, "ids")
+    )
+
+
+@statement
+def _team_slugs(differences: Differences) -> Select[Any]:
+    return select(teams.c.id, teams.c.slug).where(differences.among(teams.c.id, "ids"))
+
+
+@statement
+def _project_slugs(differences: Differences) -> Select[Any]:
+    return select(projects.c.id, projects.c.slug).where(differences.among(projects.c.id, "ids"))
 
 
 def _resumes(tx: Tx, ids: list[UUID]) -> dict[UUID, str]:
-    if not ids:
-        return {}
-    query = select(checkpoints.c.run_id, checkpoints.c.state).where(checkpoints.c.run_id.in_(ids))
-    return {row.run_id: row.state for row in tx.conn.execute(query)}
+    return {row.run_id: row.state for row in _states.all(tx, {"ids": ids})} if ids else {}
 
 
 def _slugs(tx: Tx, team_ids: set[UUID], project_ids: set[UUID]) -> dict[UUID, str]:
-    query = select(teams.c.id, teams.c.slug).where(teams.c.id.in_(team_ids))
-    found = {row.id: row.slug for row in tx.conn.execute(query)}
-    if project_ids:
-        query = select(projects.c.id, projects.c.slug).where(projects.c.id.in_(project_ids))
-        found |= {row.id: row.slug for row in tx.conn.execute(query)}
-    return found
+    asked: list[tuple[Statement, set[UUID]]] = [(_team_slugs, team_ids), (_project_slugs, project_ids)]
+    return {row.id: row.slug for query, ids in asked if ids for row in query.all(tx, {"ids": ids})}
 
 
 def _claimed(row: Any, lease_until: int, resumes: dict[UUID, str], slugs: dict[UUID, str]) -> ClaimedRun:
-    facts = {name: row[name] for name in _TAKEN if name not in ("priority", "due_at")}
     return ClaimedRun(
-        **facts,
-        team=slugs[row["team_id"]],
-        project=slugs.get(row["project_id"]) if row["project_id"] else None,
-        resume=resumes.get(row["id"]),
+        id=row.id,
+        fence=row.fence,
+        attempt=row.attempt,
+        team_id=row.team_id,
+        team=slugs[row.team_id],
+        project_id=row.project_id,
+        project=slugs[row.project_id] if row.project_id else None,
+        job_type=row.job_type,
+        queue=row.queue,
+        params=row.params,
+        max_attempts=row.max_attempts,
+        failures=row.failures,
+        crash_count=row.crash_count,
+        timeout_s=row.timeout_s,
+        debug_mode=row.debug_mode,
+        log_bytes=row.log_bytes,
+        resume=resumes.get(row.id),
         lease_until=lease_until,
     )

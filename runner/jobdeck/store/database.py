@@ -8,6 +8,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from sqlalchemy import Connection
 
 from jobdeck.errors import JobdeckError
+from jobdeck.store.batch import Part, Results
 from jobdeck.store.differences import Differences
 from jobdeck.store.signals import Signals
 from jobdeck.store.transaction import I, R, Verb
@@ -35,6 +36,13 @@ class Database(Protocol):
 
     async def write_many(self, verb: Verb[I, R], items: Sequence[I]) -> list[R | JobdeckError]:
         """Commit many items; one result or error for each, a DatabaseError where the database itself failed."""
+
+    def submit(self, parts: Sequence[Part], done: Callable[[Results], None]) -> None:
+        """Commit several verbs' items in one transaction; `done` is called with their results on this event loop.
+
+        For who writes all the time and has no use for a task that waits. Raises DatabaseUnavailable where the
+        database is closed; whatever happens later is in the results.
+        """
 
     async def read(
         self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Select
+from sqlalchemy import Column, ColumnElement, Connection, Dialect, FromClause, Insert, Select, Update
 
 
 class Differences(Protocol):
     """Implemented once for SQLite and once for PostgreSQL."""
 
     name: ClassVar[str]
+    dialect: ClassVar[Dialect]
+    driver_knows_ids: ClassVar[bool]
+    """Whether the driver takes and gives UUIDs as they are."""
 
     def __hash__(self) -> int:
         """Statements are built once for each database and kept by this key."""
@@ -34,8 +38,40 @@ class Differences(Protocol):
     def in_query(self, column: ColumnElement[Any], query: Select[Any]) -> ColumnElement[bool]:
         """`column IN (query)`, in the form that evaluates the query once."""
 
+    def among(self, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+        """`column IN (the list that is bound to name)`, in the form that is compiled once for every length."""
+
+    def insert_rows(self, columns: Sequence[Column[Any]]) -> Insert:
+        """New rows; parameters are named by the columns."""
+
+    def update_rows(
+        self,
+        columns: Sequence[Column[Any]],
+        keys: Sequence[Column[Any]],
+        guard: ColumnElement[bool],
+        adds: Column[Any] | None,
+    ) -> Update:
+        """Changes of the rows that `keys`, some of `columns`, name; the value of `adds` is added to its own."""
+
+    def insert_or_add_rows(
+        self, columns: Sequence[Column[Any]], keys: Sequence[Column[Any]], adds: Column[Any] | None
+    ) -> Insert:
+        """New rows; where `keys` name one that is there, the value of `adds` is added to its own."""
+
+    def count_slot(self) -> int:
+        """Which of several rows of a counter a transaction adds to."""
+
+    def execute(self, conn: Connection, sql: str, bound: Sequence[Any]) -> Sequence[Sequence[Any]]:
+        """Run compiled text; its rows."""
+
+    def execute_many(self, conn: Connection, sql: str, columns: Sequence[Sequence[Any]]) -> None:
+        """Run what `insert_rows` or `update_rows` has become; `columns` hold a value for every row."""
+
+    def id_to_driver(self, value: UUID) -> Any:
+        """What the driver is given for an id."""
+
+    def id_from_driver(self, value: Any) -> UUID:
+        """The id that the driver has given."""
+
     def id_ends_with(self, column: ColumnElement[UUID], last: bytes) -> ColumnElement[bool]:
         """Whether the last bytes of an id are `last`."""
-
-    def announce(self, conn: Connection, hints: int) -> None:
-        """Tell other processes at commit; nothing where that happens outside the transaction."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import and_, bindparam, case, delete, insert, select, update
+from sqlalchemy import BigInteger, Boolean, Select, Update, bindparam, case, delete, insert, select, update
 
 from jobdeck.errors import JobdeckError, StaleLease
 from jobdeck.ids import show_id
 from jobdeck.model import Progress
+from jobdeck.store.differences import Differences
 from jobdeck.store.schema import checkpoints, leases, run_logs, workers
+from jobdeck.store.statement import Rows, statement
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
 
 
@@ -30,8 +32,7 @@ class Beat:
     rss_bytes: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(NamedTuple):
     """A lease that was extended; a run that is not among the answers is lost."""
 
     run_id: UUID
@@ -39,8 +40,7 @@ class Held:
     cancel_requested: bool
 
 
-@dataclass(frozen=True, slots=True)
-class LogLine:
+class LogLine(NamedTuple):
     """One entry; `at` in microseconds by the worker's clock, `fields` compact JSON."""
 
     at: int
@@ -49,8 +49,7 @@ class LogLine:
     fields: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """What one attempt had to say since the last report."""
 
     run_id: UUID
@@ -103,25 +102,31 @@ def _beat_one(tx: Tx, item: Beat) -> list[Held]:
     )
     if not item.runs:
         return []
-    extended = (
+    bound = {"worker": item.worker_id, "ids": item.runs, "stalled": item.stalled, "now": tx.now}
+    rows = _extend.all(tx, bound | {"until": tx.now + item.lease_us})
+    return [Held(row.run_id, row.fence, row.cancel_requested_at is not None) for row in rows]
+
+
+@statement
+def _extend(differences: Differences) -> Update:
+    now = bindparam("now", type_=BigInteger)
+    stalled = bindparam("stalled", type_=Boolean)
+    return (
         update(leases)
         # An expired lease stays expired: somebody may be about to take the run over.
         .where(
-            leases.c.worker_id == item.worker_id,
-            leases.c.run_id.in_(item.runs),
-            leases.c.lease_until > tx.now,
+            differences.among(leases.c.run_id, "ids"),
+            leases.c.worker_id == bindparam("worker", type_=leases.c.worker_id.type),
+            leases.c.lease_until > now,
         )
         .values(
-            lease_until=tx.now + item.lease_us,
-            beat_at=tx.now,
-            stalled=item.stalled,
-            revision=leases.c.revision + case((leases.c.stalled != item.stalled, 1), else_=0),
+            lease_until=bindparam("until", type_=BigInteger),
+            beat_at=now,
+            stalled=stalled,
+            revision=leases.c.revision + case((leases.c.stalled != stalled, 1), else_=0),
         )
         .returning(leases.c.run_id, leases.c.fence, leases.c.cancel_requested_at)
     )
-    return [
-        Held(row.run_id, row.fence, row.cancel_requested_at is not None) for row in tx.conn.execute(extended)
-    ]
 
 
 @verb(Rank.REPORT)
@@ -135,73 +140,49 @@ def report(tx: Tx, items: Sequence[Report]) -> Sequence[JobdeckError | None]:
 
 def held_fences(tx: Tx, run_ids: Iterable[UUID]) -> dict[UUID, int]:
     """The current fences of running runs; the leases stay as they are until the transaction ends."""
-    query = select(leases.c.run_id, leases.c.fence).where(leases.c.run_id.in_(set(run_ids)))
-    query = tx.differences.locked(query.order_by(leases.c.run_id), share=True)
-    return {row.run_id: row.fence for row in tx.conn.execute(query)}
+    return {row.run_id: row.fence for row in _fences.all(tx, {"ids": set(run_ids)})}
+
+
+@statement
+def _fences(differences: Differences) -> Select[Any]:
+    query = select(leases.c.run_id, leases.c.fence).where(differences.among(leases.c.run_id, "ids"))
+    return differences.locked(query.order_by(leases.c.run_id), share=True)
+
+
+_log_lines = Rows(run_logs, ("run_id", "attempt", "at", "level", "message", "fields"))
+_log_sizes = Rows(leases, ("run_id", "log_bytes"), keys=("run_id",))
+_progress = Rows(
+    leases,
+    (
+        "run_id", "processed", "total", "failed", "skipped", "message", "progress_at", "progress_gap", "revision",
+    ),
+    keys=("run_id",),
+    adds="revision",
+)  # fmt: skip
 
 
 def write_reports(tx: Tx, items: Sequence[Report]) -> None:
     """Store reports whose fences have been checked in this transaction."""
-    moved = [item for item in items if item.progress is not None]
-    if moved:
-        tx.conn.execute(_set_progress, [_progress_row(item, tx.now) for item in moved])
-    lines = [
-        {
-            "run_id": item.run_id,
-            "attempt": item.attempt,
-            "at": line.at,
-            "level": line.level,
-            "message": line.message,
-            "fields": line.fields,
-        }
-        for item in items
-        for line in item.lines
-    ]
-    if lines:
-        tx.conn.execute(insert(run_logs), lines)
-        tx.conn.execute(
-            _set_log_bytes,
-            [
-                {"b_run": item.run_id, "b_fence": item.fence, "b_bytes": item.log_bytes}
-                for item in items
-                if item.lines
-            ],
-        )
-    if moved or lines:
+    moved = {item.run_id: item for item in items if item.progress is not None}
+    _progress.write(tx, [_progress_row(item, tx.now) for item in moved.values()])
+    _log_lines.write(
+        tx,
+        [
+            (item.run_id, item.attempt, line.at, line.level, line.message, line.fields)
+            for item in items
+            for line in item.lines
+        ],
+    )
+    spoken = {item.run_id: item.log_bytes for item in items if item.lines}
+    _log_sizes.write(tx, list(spoken.items()))
+    if moved or spoken:
         tx.hint(Hint.CHANGE)
 
 
-_guard = and_(leases.c.run_id == bindparam("b_run"), leases.c.fence == bindparam("b_fence"))
-_set_progress = (
-    update(leases)
-    .where(_guard)
-    .values(
-        processed=bindparam("b_processed"),
-        total=bindparam("b_total"),
-        failed=bindparam("b_failed"),
-        skipped=bindparam("b_skipped"),
-        message=bindparam("b_message"),
-        progress_at=bindparam("b_at"),
-        progress_gap=bindparam("b_gap"),
-        revision=leases.c.revision + 1,
-    )
-)
-_set_log_bytes = update(leases).where(_guard).values(log_bytes=bindparam("b_bytes"))
-
-
-def _progress_row(item: Report, now: int) -> dict[str, Any]:
+def _progress_row(item: Report, now: int) -> tuple[Any, ...]:
     progress = item.progress or Progress()
-    return {
-        "b_run": item.run_id,
-        "b_fence": item.fence,
-        "b_processed": progress.processed,
-        "b_total": progress.total,
-        "b_failed": progress.failed,
-        "b_skipped": progress.skipped,
-        "b_message": progress.message,
-        "b_at": now,
-        "b_gap": item.progress_gap_us,
-    }
+    told = (progress.processed, progress.total, progress.failed, progress.skipped, progress.message)
+    return (item.run_id, *told, now, item.progress_gap_us, 1)
 
 
 @verb(Rank.REPORT)

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Select, Tuple, and_, func, lit
 from jobdeck.clock import to_us
 from jobdeck.errors import ValidationError
 from jobdeck.ids import prefix_range, tail_bits
+from jobdeck.limits import SYSTEM_TYPES
 from jobdeck.model import Run, RunFilter, TeamScope
 from jobdeck.states import Label, Status
 from jobdeck.store.differences import Differences
@@ -18,7 +19,6 @@ from jobdeck.store.fleet import live_work
 from jobdeck.store.rows import is_stalled_clause, select_runs, to_runs
 from jobdeck.store.schema import projects, runs
 
-_SYSTEM = "system."
 PARTS_MAX = 20
 """As many ids are enough to say that a part of an id is not unique."""
 Key = tuple[int, UUID]
@@ -67,16 +67,6 @@ def key_of(conn: Connection, scope: TeamScope, run_id: UUID) -> Key | None:
     return None if row is None else (row.created_at, row.id)
 
 
-def counts(conn: Connection, scope: TeamScope) -> dict[str, int]:
-    """How many runs of the team have each stored status."""
-    query = (
-        select(runs.c.status, func.count())
-        .where(runs.c.team_id == scope.team_id, _is_no_system_type())
-        .group_by(runs.c.status)
-    )
-    return dict(conn.execute(query).all())
-
-
 def ids_like(conn: Connection, differences: Differences, scope: TeamScope, part: str) -> list[UUID]:
     """Ids of the team whose shown form begins or ends with `part`; at most a few, for telling them apart."""
     low, high = prefix_range(part)
@@ -119,7 +109,7 @@ def _filtered(
 
 def _is_no_system_type() -> ColumnElement[bool]:
     # Not LIKE, which takes no notice of case on SQLite.
-    return func.substr(runs.c.job_type, 1, len(_SYSTEM)) != _SYSTEM
+    return func.substr(runs.c.job_type, 1, len(SYSTEM_TYPES)) != SYSTEM_TYPES
 
 
 def _has_status(conn: Connection, now: int, name: str) -> ColumnElement[bool]:

@@ -27,8 +27,9 @@ def dsn_of(url: URL) -> str:
 class NotificationListener:
     """Keeps a LISTEN alive: checks it every 10 s, makes it anew as soon as it is gone, and hints at once after that."""
 
-    def __init__(self, url: URL, signals: Signals) -> None:
+    def __init__(self, url: URL, signals: Signals, *, own: str) -> None:
         self._dsn = dsn_of(url)
+        self._own = own
         self._signals = signals
         self._task: asyncio.Task[None] | None = None
         self._listening = asyncio.Event()
@@ -76,8 +77,12 @@ class NotificationListener:
             conn.terminate()
 
     def _heard(self, _connection: Any, _pid: int, _channel: str, payload: str) -> None:
+        hints, _, sender = payload.partition(" ")
+        if sender == self._own:
+            # What this process has announced it has heard already.
+            return
         with contextlib.suppress(ValueError):
-            self._signals.publish(Hint(int(payload) & _ALL))
+            self._signals.publish(Hint(int(hints) & _ALL))
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> bool:

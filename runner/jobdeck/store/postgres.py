@@ -6,7 +6,6 @@ While one lane waits for its commit the other fills the next one, so the server 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -15,7 +14,8 @@ from sqlalchemy import URL, Connection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from jobdeck.errors import DatabaseUnavailable, JobdeckError
-from jobdeck.store.batch import Group, Unit, by_rank, commit, outcome, unwrap
+from jobdeck.store.announcer import Announcer
+from jobdeck.store.batch import Commit, Group, Part, Results, Unit, commit, outcome, take, unwrap
 from jobdeck.store.database import settled
 from jobdeck.store.differences import Differences
 from jobdeck.store.failures import translate, translated
@@ -28,7 +28,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _LANES = 2
-_UNITS_PER_COMMIT = 1_000
+_ITEMS_PER_COMMIT = 1_000
 
 
 def postgres_engine(url: URL, connect_timeout: float = 10.0, **pool: Any) -> AsyncEngine:
@@ -58,41 +58,45 @@ class PostgresDatabase:
             pool_timeout=30,
             pool_pre_ping=False,
         )
-        self._waiting: deque[Unit] = deque()
+        self._waiting: list[Unit] = []
         self._wake = asyncio.Event()
         self._lanes: list[asyncio.Task[None]] = []
         self._closing = False
-        self._listener = NotificationListener(url, self.signals)
+        self._announcer = Announcer(postgres_engine(url, connect_timeout, pool_size=1, max_overflow=0))
+        self._listener = NotificationListener(url, self.signals, own=self._announcer.name)
 
     async def open(self) -> None:
         await self.read(lambda conn: conn.exec_driver_sql("SELECT 1").scalar())
         self._lanes = [asyncio.create_task(self._lane(), name=f"jobdeck-lane-{n}") for n in range(_LANES)]
+        self._announcer.start()
         await self._listener.start()
 
     async def close(self) -> None:
         self._closing = True
         self._wake.set()
         await asyncio.gather(*self._lanes)
+        await self._announcer.stop()
         await self._listener.stop()
         await self._engine.dispose()
 
     async def write(self, verb: Verb[I, R], item: I) -> R:
-        results = await self._submit(verb, [item])
-        found: R = unwrap(results[0])
+        ((result,),) = await self._written([(verb, [item])])
+        found: R = unwrap(result)
         return found
 
     async def write_many(self, verb: Verb[I, R], items: Sequence[I]) -> list[R | JobdeckError]:
-        return settled(await self._submit(verb, items)) if items else []
+        return settled((await self._written([(verb, items)]))[0]) if items else []
 
-    async def _submit(self, verb: Verb[Any, Any], items: Sequence[Any]) -> list[Any]:
+    async def _written(self, parts: Sequence[Part]) -> Results:
+        future = Commit()
+        self.submit(parts, future.set_result)
+        return await future
+
+    def submit(self, parts: Sequence[Part], done: Callable[[Results], None]) -> None:
         if self._closing:
             raise DatabaseUnavailable("the database is closed")
-        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-        group = Group(verb, items, future.set_result)
-        self._waiting.extend(Unit(group, index) for index in range(len(items)))
+        self._waiting += Group(parts, done).units(_ITEMS_PER_COMMIT)
         self._wake.set()
-        results: list[Any] = await outcome(future)
-        return results
 
     async def _lane(self) -> None:
         while True:
@@ -101,14 +105,13 @@ class PostgresDatabase:
                     return
                 self._wake.clear()
                 await self._wake.wait()
-            ranked = by_rank(self._waiting)
-            self._waiting = deque(ranked[_UNITS_PER_COMMIT:])
-            units = ranked[:_UNITS_PER_COMMIT]
+            units, self._waiting = take(self._waiting, _ITEMS_PER_COMMIT)
             hints = await self._commit(units)
             for group in {unit.group for unit in units}:
                 if group.complete:
                     group.deliver()
             self.signals.publish(hints)
+            self._announcer.send(hints)
 
     async def _commit(self, units: list[Unit]) -> Hint:
         try:
@@ -119,7 +122,7 @@ class PostgresDatabase:
             # cancelled while somebody waits; a cancellation out of the driver must not end it either.
             failure = translate(error) if isinstance(error, Exception) else DatabaseUnavailable()
             for unit in units:
-                unit.group.settle(unit.index, failure)
+                unit.settle([failure] * len(unit.items))
             return Hint.NONE
 
     async def read(

@@ -13,7 +13,6 @@ import random
 import stat
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -23,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from jobdeck.errors import ConfigError, DatabaseUnavailable, JobdeckError
-from jobdeck.store.batch import Group, Unit, by_rank, commit, outcome, unwrap
+from jobdeck.store.batch import Commit, Group, Part, Results, Unit, commit, outcome, take, unwrap
 from jobdeck.store.database import settled
 from jobdeck.store.datagrams import DatagramPeers
 from jobdeck.store.differences import Differences
@@ -35,7 +34,7 @@ from jobdeck.store.transaction import Hint, I, R, Verb
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_UNITS_PER_COMMIT = 1_000
+_ITEMS_PER_COMMIT = 1_000
 _BUSY_PAUSE = 0.002
 _PRAGMAS = (
     "journal_mode=WAL",
@@ -70,19 +69,20 @@ class SqliteDatabase:
         await self._readers.dispose()
 
     async def write(self, verb: Verb[I, R], item: I) -> R:
-        results = await self._submit(verb, [item])
-        found: R = unwrap(results[0])
+        ((result,),) = await self._commit([(verb, [item])])
+        found: R = unwrap(result)
         return found
 
     async def write_many(self, verb: Verb[I, R], items: Sequence[I]) -> list[R | JobdeckError]:
-        return settled(await self._submit(verb, items)) if items else []
+        return settled((await self._commit([(verb, items)]))[0]) if items else []
 
-    async def _submit(self, verb: Verb[Any, Any], items: Sequence[Any]) -> list[Any]:
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[list[Any]] = loop.create_future()
-        self._writer.put(Group(verb, items, future.set_result), loop)
-        results: list[Any] = await outcome(future)
-        return results
+    async def _commit(self, parts: Sequence[Part]) -> Results:
+        future = Commit()
+        self.submit(parts, future.set_result)
+        return await future
+
+    def submit(self, parts: Sequence[Part], done: Callable[[Results], None]) -> None:
+        self._writer.put(Group(parts, done), asyncio.get_running_loop())
 
     async def read(
         self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -115,7 +115,7 @@ class _Writer:
     def __init__(self, database: SqliteDatabase, engine: Engine) -> None:
         self._database = database
         self._engine = engine
-        self._waiting: deque[Unit] = deque()
+        self._waiting: list[Unit] = []
         self._loops: dict[Group, asyncio.AbstractEventLoop] = {}
         self._wake = threading.Condition()
         self._stopping = False
@@ -145,7 +145,7 @@ class _Writer:
             if self._stopping or self._thread is None:
                 raise DatabaseUnavailable("the database is closed")
             self._loops[group] = loop
-            self._waiting.extend(Unit(group, index) for index in range(len(group.items)))
+            self._waiting += group.units(_ITEMS_PER_COMMIT)
             self._wake.notify()
 
     def _run(self, conn: Connection) -> None:
@@ -161,9 +161,8 @@ class _Writer:
                 if self._stopping:
                     return None
                 self._wake.wait()
-            ranked = by_rank(self._waiting)
-            self._waiting = deque(ranked[_UNITS_PER_COMMIT:])
-            return ranked[:_UNITS_PER_COMMIT]
+            units, self._waiting = take(self._waiting, _ITEMS_PER_COMMIT)
+            return units
 
     def _commit(self, conn: Connection, units: list[Unit]) -> Hint:
         return commit(conn, units, self._database.differences, self._database.offset_us)

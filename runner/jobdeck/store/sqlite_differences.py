@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Select, func, literal, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Dialect,
+    FromClause,
+    Insert,
+    Select,
+    Update,
+    bindparam,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
+from sqlalchemy.dialects import sqlite
 
 from jobdeck.store.schema import runs
 
@@ -17,6 +34,8 @@ class SqliteDifferences:
     """See `Differences`."""
 
     name: ClassVar[str] = "sqlite"
+    dialect: ClassVar[Dialect] = sqlite.dialect()
+    driver_knows_ids: ClassVar[bool] = False
 
     def now(self, conn: Connection, offset_us: int) -> int:
         # All processes of one file share the host, so its clock is the database's clock.
@@ -38,8 +57,58 @@ class SqliteDifferences:
     def in_query(self, column: ColumnElement[Any], query: Select[Any]) -> ColumnElement[bool]:
         return column.in_(query)
 
+    def among(self, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+        return column.in_(bindparam(name, type_=column.type, expanding=True))
+
+    def insert_rows(self, columns: Sequence[Column[Any]]) -> Insert:
+        return insert(columns[0].table).values({c.name: bindparam(c.name, type_=c.type) for c in columns})
+
+    def update_rows(
+        self,
+        columns: Sequence[Column[Any]],
+        keys: Sequence[Column[Any]],
+        guard: ColumnElement[bool],
+        adds: Column[Any] | None,
+    ) -> Update:
+        changed: dict[str, ColumnElement[Any]] = {
+            c.name: bindparam(c.name, type_=c.type) for c in columns if c not in keys
+        }
+        named = [key == bindparam(key.name, type_=key.type) for key in keys]
+        if adds is not None:
+            changed[adds.name] = adds + changed[adds.name]
+        return update(columns[0].table).where(*named, guard).values(changed)
+
+    def insert_or_add_rows(
+        self, columns: Sequence[Column[Any]], keys: Sequence[Column[Any]], adds: Column[Any] | None
+    ) -> Insert:
+        new = sqlite.insert(columns[0].table).values(
+            {c.name: bindparam(c.name, type_=c.type) for c in columns}
+        )
+        if adds is None:
+            return new.on_conflict_do_nothing(index_elements=list(keys))
+        grown = {adds.name: adds + new.excluded[adds.name]}
+        return new.on_conflict_do_update(index_elements=list(keys), set_=grown)
+
+    def count_slot(self) -> int:
+        return 0
+
+    def execute(self, conn: Connection, sql: str, bound: Sequence[Any]) -> Sequence[Sequence[Any]]:
+        found: list[Sequence[Any]] = _driver(conn).execute(sql, bound).fetchall()
+        return found
+
+    def execute_many(self, conn: Connection, sql: str, columns: Sequence[Sequence[Any]]) -> None:
+        _driver(conn).executemany(sql, zip(*columns, strict=True))
+
+    def id_to_driver(self, value: UUID) -> bytes:
+        return value.bytes
+
+    def id_from_driver(self, value: bytes) -> UUID:
+        return UUID(bytes=value)
+
     def id_ends_with(self, column: ColumnElement[UUID], last: bytes) -> ColumnElement[bool]:
         return func.substr(column, -len(last)) == literal(last)
 
-    def announce(self, conn: Connection, hints: int) -> None:
-        """Nothing: other processes are told by datagram, after the commit."""
+
+def _driver(conn: Connection) -> Any:
+    """The driver's own connection, in whose transaction `conn` is."""
+    return conn.connection.dbapi_connection

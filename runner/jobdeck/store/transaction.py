@@ -6,14 +6,18 @@ waits in a process joins one transaction; each item gets its own result after th
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Flag, IntEnum, auto
 from typing import Any, Generic, TypeVar
+from uuid import UUID
 
 from sqlalchemy import Connection
 
 from jobdeck.errors import JobdeckError
+from jobdeck.limits import SYSTEM_TYPES
+from jobdeck.states import Status
 from jobdeck.store.differences import Differences
 
 I = TypeVar("I")  # noqa: E741  the item of a verb
@@ -40,6 +44,16 @@ class Tx:
     now: int
     differences: Differences
     hints: Hint = field(default=Hint.NONE)
+    moved: Counter[tuple[UUID, str]] = field(default_factory=Counter)
+    """By how much the number of runs of a team with a status has changed."""
+
+    def count(self, team_id: UUID, job_type: str, before: Status | None, after: Status) -> None:
+        """A run of a team has another status now; `before` is None for a new one. System types are not counted."""
+        if before is after or job_type.startswith(SYSTEM_TYPES):
+            return
+        if before is not None:
+            self.moved[team_id, before] -= 1
+        self.moved[team_id, after] += 1
 
     def hint(self, hint: Hint) -> None:
         """Tell the others after the commit."""

@@ -1,0 +1,73 @@
+"""NOTIFY on PostgreSQL: hints for other processes, sent after the commit and many of them as one.
+
+Not inside the transactions they speak of: a transaction that notifies holds one lock of the whole database while it
+commits, so that commits would queue behind each other. A process that dies between commit and hint costs the others
+a poll interval.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from jobdeck.store.postgres_differences import CHANNEL
+from jobdeck.store.transaction import Hint
+
+# Hints that follow a first one within this time, in seconds, become one.
+_GAP = 0.01
+_NOTIFY = text("SELECT pg_notify(:channel, :payload)")
+
+
+class Announcer:
+    """Sends the first hint at once, and what comes during the sending together."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        """`engine` is its own: hints wait for no other connection."""
+        self._engine = engine
+        self._hints = Hint.NONE
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._task: asyncio.Task[None] | None = None
+        self.name = secrets.token_hex(8)
+        """By which a process knows its own hints when it hears them."""
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._task = asyncio.create_task(self._run(), name="jobdeck-announce")
+
+    def send(self, hints: Hint) -> None:
+        """Tell the other processes, soon."""
+        if hints:
+            self._hints |= hints
+            self._wake.set()
+
+    async def stop(self) -> None:
+        """Send what waits, then end."""
+        self._closing = True
+        self._wake.set()
+        if self._task is not None:
+            await self._task
+        await self._engine.dispose()
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            hints, self._hints = self._hints, Hint.NONE
+            if hints:
+                # Hints are a convenience: whoever misses one looks at the next poll.
+                with contextlib.suppress(SQLAlchemyError, OSError, TimeoutError):
+                    await self._notify(hints)
+            if self._closing:
+                return
+            await asyncio.sleep(_GAP)
+
+    async def _notify(self, hints: Hint) -> None:
+        async with self._engine.connect() as conn:
+            await conn.execution_options(isolation_level="AUTOCOMMIT")
+            await conn.execute(_NOTIFY, {"channel": CHANNEL, "payload": f"{hints.value} {self.name}"})

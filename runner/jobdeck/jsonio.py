@@ -11,6 +11,8 @@ from jobdeck.errors import ValidationError
 from jobdeck.limits import JSON_DEPTH, JSON_NODES
 
 _INT_MAX = 2**53
+# What json itself does not know and `check` has let through is a mapping that is no dict.
+_COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=dict)
 
 
 def loads(text: str | bytes, *, what: str, limit: int) -> Any:
@@ -33,8 +35,7 @@ def loads(text: str | bytes, *, what: str, limit: int) -> Any:
 def dumps(value: Any, *, what: str, limit: int) -> str:
     """Compact JSON text of at most `limit` bytes. Raises ValidationError saying what is wrong and where."""
     check(value, what=what)
-    # What json itself does not know and `check` has let through is a mapping that is no dict.
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=dict)
+    text = _COMPACT.encode(value)
     size = len(text.encode())
     if size > limit:
         raise ValidationError(f"{what} has {size:,} bytes of JSON; at most {limit:,} are allowed", field=what)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from jobdeck import limits
@@ -72,8 +72,7 @@ class Progress:
         return min(self.processed / self.total, 1.0) if self.total else None
 
 
-@dataclass(frozen=True, slots=True)
-class NewRun:
+class NewRun(NamedTuple):
     """A run to be enqueued, validated. Made by the client; `id` is fixed before the commit."""
 
     id: UUID

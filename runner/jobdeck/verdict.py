@@ -6,14 +6,13 @@ interrupt / cancel requested.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from jobdeck import limits
 from jobdeck.states import AttemptOutcome, FailureKind, Status
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(NamedTuple):
     """How an attempt ended, as the worker saw it (or, for a crash, as whoever found the expired lease)."""
 
     outcome: AttemptOutcome
@@ -29,8 +28,7 @@ class Ending:
     """Where the outcome does not say it already."""
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """The run's counters as the attempt ends."""
 
     failures: int
@@ -39,8 +37,7 @@ class Facts:
     cancel_requested: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """The run's next state. `wait_us` counts only where `status` is pending."""
 
     status: Status

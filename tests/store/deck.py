@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -55,7 +54,7 @@ class Deck:
             name="Sync",
             category="sync",
         )
-        return replace(plain, **facts)
+        return plain._replace(**facts)
 
     async def enqueue(self, **facts: Any) -> UUID:
         return await self.database.write(enqueue, self.new_run(**facts))

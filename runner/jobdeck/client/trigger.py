@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -63,7 +63,7 @@ class RunBuilder:
         """One run with these params. Raises ValidationError."""
         text = jsonio.dumps(dict(params), what="params", limit=limits.PARAMS_BYTES)
         key = self._validate(dict(params))
-        return replace(self._template, id=new_id(), params=text, flight_key=key)
+        return self._template._replace(id=new_id(), params=text, flight_key=key)
 
     def _validate(self, params: dict[str, Any]) -> str | None:
         """The single-flight key, from the handler's model where it is installed, else from its schema."""

@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -70,6 +70,7 @@ class Pump:
         self._drawn = random.Random()
         self._scheduled = False
         self._accepting = False
+        self._closed = False
         self._moving = 0
         self._asked = 0
         self._news = 0
@@ -98,11 +99,19 @@ class Pump:
         self._accepting = False
         self.alert()
 
-    def close(self) -> None:
-        """Look no more by itself."""
-        self._accepting = False
+    async def close(self, seconds: float) -> None:
+        """Begin no more moves; wait for those under way, at most so long.
+
+        What ends from now on is not stored: whoever closes without `wait_idle` leaves its runs to others.
+        """
+        self._closed = True
         if self._timer is not None:
             self._timer.cancel()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._moving:
+                    await self._attention.wait()
+                    self._attention.clear()
 
     def wake(self) -> None:
         """Something has ended or may be claimed; from any thread. Many calls before the next move are one."""
@@ -144,7 +153,8 @@ class Pump:
     async def attend(self, seconds: float) -> None:
         """Wait until the state has changed in a way that a worker cares for, at most so long."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._attention.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._attention.wait()
         self._attention.clear()
 
     async def wait_idle(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
@@ -174,7 +184,7 @@ class Pump:
     def _move(self) -> None:
         self._scheduled = False
         self.slots.free_ended()
-        while self._moving < _OVERLAP and (move := self._next_move()) is not None:
+        while not self._closed and self._moving < _OVERLAP and (move := self._next_move()) is not None:
             self._send(move)
         if self.idle or self.slots.stuck:
             self._attention.set()
@@ -323,4 +333,4 @@ class Pump:
         if ending.outcome not in _FAILED or ending.retry_in_us is not None:
             return ending
         wait = execution.plugin.spec.backoff.delay(execution.run.failures + 1, self._drawn)
-        return replace(ending, retry_in_us=int(wait * 1_000_000))
+        return ending._replace(retry_in_us=int(wait * 1_000_000))

@@ -24,6 +24,8 @@ from jobdeck.store.claim import ClaimedRun
 
 T = TypeVar("T")
 
+_making = threading.Lock()
+
 
 class Services(Protocol):
     """What a context asks of the worker; every call is made on the engine's loop."""
@@ -83,7 +85,7 @@ class RunContext(Context):
         self._mailbox = mailbox
         self._around = around
         self._reason: CancelReason | None = None
-        self._stop_thread = threading.Event()
+        self._stop_thread: threading.Event | None = None
         self._stop_loop = asyncio.Event()
 
     def prepare(self) -> None:
@@ -106,7 +108,8 @@ class RunContext(Context):
         """Set the flag and wake whoever sleeps; called by the engine. The first reason stays."""
         if self._reason is None:
             self._reason = reason
-        self._stop_thread.set()
+        if self._stop_thread is not None:
+            self._stop_thread.set()
         self._around.handler_loop.call_soon_threadsafe(self._stop_loop.set)
 
     def raise_if_cancelled(self) -> None:
@@ -133,8 +136,11 @@ class RunContext(Context):
         self.raise_if_cancelled()
 
     def sleep_sync(self, seconds: float | timedelta | str) -> None:
+        # Made before the flag is looked at: whoever sets the flag later finds it.
+        with _making:
+            stop = self._stop_thread = self._stop_thread or threading.Event()
         self.raise_if_cancelled()
-        self._stop_thread.wait(parse_duration(seconds).total_seconds())
+        stop.wait(parse_duration(seconds).total_seconds())
         self.raise_if_cancelled()
 
     async def checkpoint(self, state: Any) -> None:

@@ -131,7 +131,7 @@ class Worker:
             return end
         finally:
             await self._upkeep.stop()
-            self._pump.close()
+            await self._pump.close(_LET_GO)
             unlisten()
             await self._leave()
 

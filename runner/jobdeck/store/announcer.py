@@ -18,19 +18,23 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from jobdeck.store.postgres_differences import CHANNEL
 from jobdeck.store.transaction import Hint
 
-# Hints that follow a first one within this time, in seconds, become one.
-_GAP = 0.01
+# Seconds. News that only people look at waits for company; what somebody else can act on goes at once, but leaves
+# the connection a little room.
+_CHANGE_GAP = 0.05
+_GAP = 0.002
+_URGENT = Hint.WORK | Hint.CANCEL
 _NOTIFY = text("SELECT pg_notify(:channel, :payload)")
 
 
 class Announcer:
-    """Sends the first hint at once, and what comes during the sending together."""
+    """Sends what is urgent at once, and what comes meanwhile together."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         """`engine` is its own: hints wait for no other connection."""
         self._engine = engine
         self._hints = Hint.NONE
         self._wake = asyncio.Event()
+        self._urgent = asyncio.Event()
         self._closing = False
         self._task: asyncio.Task[None] | None = None
         self.name = secrets.token_hex(8)
@@ -45,27 +49,33 @@ class Announcer:
         if hints:
             self._hints |= hints
             self._wake.set()
+            if hints & _URGENT:
+                self._urgent.set()
 
     async def stop(self) -> None:
         """Send what waits, then end."""
         self._closing = True
         self._wake.set()
+        self._urgent.set()
         if self._task is not None:
             await self._task
         await self._engine.dispose()
 
     async def _run(self) -> None:
-        while True:
+        while not (self._closing and not self._hints):
             await self._wake.wait()
             self._wake.clear()
+            if not (self._hints & _URGENT or self._closing):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_CHANGE_GAP):
+                        await self._urgent.wait()
+            self._urgent.clear()
             hints, self._hints = self._hints, Hint.NONE
             if hints:
                 # Hints are a convenience: whoever misses one looks at the next poll.
                 with contextlib.suppress(SQLAlchemyError, OSError, TimeoutError):
                     await self._notify(hints)
-            if self._closing:
-                return
-            await asyncio.sleep(_GAP)
+                await asyncio.sleep(_GAP)
 
     async def _notify(self, hints: Hint) -> None:
         async with self._engine.connect() as conn:

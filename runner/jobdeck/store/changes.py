@@ -136,7 +136,7 @@ def _locked_run(tx: Tx, team_id: UUID, run_id: UUID) -> Any:
     query = select(runs.c.status, runs.c.job_type, runs.c.cancel_requested_at, runs.c.flight_key).where(
         runs.c.team_id == team_id, runs.c.id == run_id
     )
-    return tx.conn.execute(tx.differences.locked(query)).one_or_none()
+    return tx.conn.execute(tx.differences.locked(query, by=runs.c.id)).one_or_none()
 
 
 def _flight_holder(tx: Tx, team_id: UUID, flight_key: str | None) -> UUID | None:

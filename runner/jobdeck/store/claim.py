@@ -22,21 +22,19 @@ from sqlalchemy import (
     Update,
     bindparam,
     func,
-    literal_column,
     select,
-    tuple_,
     update,
 )
 
 from jobdeck.errors import JobdeckError
 from jobdeck.states import Status
+from jobdeck.store.columns import word
 from jobdeck.store.differences import Differences
 from jobdeck.store.schema import checkpoints, leases, projects, runs, teams
 from jobdeck.store.statement import Rows, Statement, statement
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
 
-# A literal, so that the partial index of pending runs fits also where the statement is planned without its values.
-_PENDING: ColumnElement[str] = literal_column(f"'{Status.PENDING}'")
+_PENDING: ColumnElement[str] = word(Status.PENDING)
 _NOW: ColumnElement[int] = bindparam("now", type_=BigInteger)
 _MOST: ColumnElement[int] = bindparam("most", type_=Integer)
 _TAKEN = (
@@ -176,11 +174,9 @@ def _chosen(differences: Differences, some_queues: bool) -> Select[Any]:
 
 def _heads(differences: Differences, some_queues: bool) -> FromClause:
     """The lanes that this worker may serve and that have something due, found by a loose index scan."""
-    first, previous, following, head = (
-        runs.alias(name) for name in ("first", "previous", "following", "head")
-    )
+    first, previous, head = (runs.alias(name) for name in ("first", "previous", "head"))
     lanes = select(_earliest(first).label("id")).cte("lanes", recursive=True)
-    step = _earliest(following, tuple_(*_lane(following)) > tuple_(*_lane(previous)))
+    step = _first_of_next_lane(previous)
     lanes = lanes.union_all(select(step).select_from(lanes.join(previous, previous.c.id == lanes.c.id)))
     query = (
         select(*_lane(head))
@@ -190,6 +186,20 @@ def _heads(differences: Differences, some_queues: bool) -> FromClause:
     if some_queues:
         query = query.where(differences.among(head.c.queue, "queues"))
     return query.subquery("heads")
+
+
+def _first_of_next_lane(previous: FromClause) -> ColumnElement[Any]:
+    """The first run after the lane of `previous`: of the next priority, else of the next job type, and so on.
+
+    Not by comparing whole rows, `(team, queue, …) > (…)`: SQLite looks up the lane's first run for that and then reads
+    all that wait in it.
+    """
+    found = []
+    for depth in range(len(_LANE) - 1, -1, -1):
+        table = runs.alias(f"next_{_LANE[depth]}")
+        same = [table.c[name] == previous.c[name] for name in _LANE[:depth]]
+        found.append(_earliest(table, *same, table.c[_LANE[depth]] > previous.c[_LANE[depth]]))
+    return func.coalesce(*found)
 
 
 def _earliest(table: FromClause, *conditions: ColumnElement[bool]) -> ScalarSelect[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import LargeBinary, Text
+from sqlalchemy import ColumnElement, LargeBinary, Text, literal_column
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -31,6 +31,14 @@ class Id(TypeDecorator[UUID]):
         if value is None or isinstance(value, UUID):
             return value
         return UUID(bytes=value)
+
+
+def word(value: str) -> ColumnElement[str]:
+    """A constant inside a statement, for conditions that partial indexes share.
+
+    As a parameter it would be unknown when the statement is planned, and SQLite would plan it anew at every run.
+    """
+    return literal_column(f"'{value}'")
 
 
 class Json(TypeDecorator[str]):

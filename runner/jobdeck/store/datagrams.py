@@ -14,10 +14,16 @@ import socket
 import stat
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 from jobdeck.store.signals import Signals
 from jobdeck.store.transaction import Hint
+
+CHANGE_GAP = 0.05
+"""Seconds between two tellings of what only people look at: every one wakes a thread of every process."""
+# The times of files are as exact as the kernel's tick.
+_GRAIN_NS = 20_000_000
 
 
 class DatagramPeers:
@@ -30,6 +36,10 @@ class DatagramPeers:
         self._socket: socket.socket | None = None
         self._thread: threading.Thread | None = None
         self._closing = False
+        self._hints = Hint.NONE
+        self._sent_at = 0.0
+        self._peers: list[str] = []
+        self._folder_changed = 0
 
     def open(self) -> None:
         """Bind and begin to listen."""
@@ -49,14 +59,39 @@ class DatagramPeers:
         self._thread.start()
 
     def send(self, hints: Hint) -> None:
-        """Tell the other processes. Never blocks: a peer whose buffer is full has hints enough."""
+        """Tell the other processes. Never blocks: a peer whose buffer is full has hints enough.
+
+        News that only people look at is told a few times a second; what waits goes out with `flush`.
+        """
+        self._hints |= hints
+        if self._hints & ~Hint.CHANGE or time.monotonic() - self._sent_at > CHANGE_GAP:
+            self.flush()
+
+    @property
+    def waits(self) -> bool:
+        """Whether something has not been told yet."""
+        return bool(self._hints)
+
+    def flush(self) -> None:
+        """Tell what waits."""
+        hints, self._hints = self._hints, Hint.NONE
         if self._own is None or not hints:
             return
+        self._sent_at = time.monotonic()
         message = bytes([hints.value])
         with contextlib.suppress(OSError):
-            for peer in list(os.scandir(self._own.parent)):
-                if peer.path != str(self._own):
-                    self._send_to(peer.path, message)
+            for peer in self._peers_of(self._own):
+                self._send_to(peer, message)
+
+    def _peers_of(self, own: Path) -> list[str]:
+        """The sockets of the others; the folder is read only where it has changed."""
+        changed = own.parent.stat().st_mtime_ns
+        if changed != self._folder_changed:
+            self._peers = [peer.path for peer in os.scandir(own.parent) if peer.path != str(own)]
+            # A change within the clock's own grain of this reading would show no other time.
+            grown = time.time_ns() - changed > _GRAIN_NS
+            self._folder_changed = changed if grown else 0
+        return self._peers
 
     def _send_to(self, path: str, message: bytes) -> None:
         try:
@@ -79,7 +114,8 @@ class DatagramPeers:
                 self._signals.publish(Hint(message[0] & (Hint.WORK | Hint.CANCEL | Hint.CHANGE).value))
 
     def close(self) -> None:
-        """Stop listening and remove the socket."""
+        """Tell what waits, stop listening and remove the socket."""
+        self.flush()
         if self._socket is None or self._own is None or self._thread is None:
             return
         with contextlib.suppress(OSError):

@@ -23,8 +23,18 @@ class Differences(Protocol):
     def now(self, conn: Connection, offset_us: int) -> int:
         """The database's clock in microseconds UTC, moved by a test-only offset."""
 
-    def locked(self, query: Select[Any], *, of: FromClause | None = None, share: bool = False) -> Select[Any]:
-        """`query` with row locks, where writers do not exclude each other anyway."""
+    def locked(
+        self,
+        query: Select[Any],
+        *,
+        by: ColumnElement[Any],
+        of: FromClause | None = None,
+        share: bool = False,
+    ) -> Select[Any]:
+        """`query` with row locks, where writers do not exclude each other anyway.
+
+        Rows are locked in the order `by` everywhere, so that two transactions never wait for each other.
+        """
 
     def unlocked_only(self, query: Select[Any], *of: FromClause) -> Select[Any]:
         """`query` with row locks on the tables `of`, leaving out rows that another transaction has locked."""

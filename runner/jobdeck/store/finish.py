@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Delete, Select, and_, bindparam, delete, literal_column, select
+from sqlalchemy import BigInteger, Delete, Select, and_, bindparam, delete, select
 
 from jobdeck.errors import JobdeckError
 from jobdeck.states import AttemptOutcome, Status
+from jobdeck.store.columns import word
 from jobdeck.store.differences import Differences
 from jobdeck.store.leases import Report, stale, write_reports
 from jobdeck.store.schema import attempts, leases, run_events, runs
@@ -115,15 +116,14 @@ _LEASED = (
         leases.c.log_bytes.label("lease_log_bytes"),
     )
     .select_from(runs.join(leases, and_(leases.c.run_id == runs.c.id, leases.c.fence == runs.c.fence)))
-    .where(runs.c.status == Status.RUNNING)
+    .where(runs.c.status == word(Status.RUNNING))
 )
 
 
 @statement
 def _held(differences: Differences) -> Select[Any]:
-    # Rows are locked in the order of their ids everywhere, so that two transactions never wait for each other.
-    query = _LEASED.where(differences.among(runs.c.id, "ids")).order_by(runs.c.id)
-    return differences.locked(query, of=runs)
+    query = _LEASED.where(differences.among(runs.c.id, "ids"))
+    return differences.locked(query, by=runs.c.id, of=runs)
 
 
 @statement
@@ -162,7 +162,7 @@ _closing = Rows(
         "traceback", "result", "processed", "total", "failed", "skipped", "message", "log_bytes", "revision",
     ),
     keys=("id", "fence"),
-    guard=runs.c.status == literal_column(f"'{Status.RUNNING}'"),
+    guard=runs.c.status == word(Status.RUNNING),
 )  # fmt: skip
 _attempts = Rows(
     attempts,

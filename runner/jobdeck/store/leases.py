@@ -146,7 +146,7 @@ def held_fences(tx: Tx, run_ids: Iterable[UUID]) -> dict[UUID, int]:
 @statement
 def _fences(differences: Differences) -> Select[Any]:
     query = select(leases.c.run_id, leases.c.fence).where(differences.among(leases.c.run_id, "ids"))
-    return differences.locked(query.order_by(leases.c.run_id), share=True)
+    return differences.locked(query, by=leases.c.run_id, share=True)
 
 
 _log_lines = Rows(run_logs, ("run_id", "attempt", "at", "level", "message", "fields"))

@@ -50,8 +50,15 @@ class PostgresDifferences:
     def now(self, conn: Connection, offset_us: int) -> int:
         return int(conn.execute(_NOW).scalar_one()) + offset_us
 
-    def locked(self, query: Select[Any], *, of: FromClause | None = None, share: bool = False) -> Select[Any]:
-        return query.with_for_update(of=of, read=share)
+    def locked(
+        self,
+        query: Select[Any],
+        *,
+        by: ColumnElement[Any],
+        of: FromClause | None = None,
+        share: bool = False,
+    ) -> Select[Any]:
+        return query.order_by(by).with_for_update(of=of, read=share)
 
     def unlocked_only(self, query: Select[Any], *of: FromClause) -> Select[Any]:
         return query.with_for_update(of=of, skip_locked=True)

@@ -24,7 +24,7 @@ from sqlalchemy.pool import NullPool
 from jobdeck.errors import ConfigError, DatabaseUnavailable, JobdeckError
 from jobdeck.store.batch import Commit, Group, Part, Results, Unit, commit, outcome, take, unwrap
 from jobdeck.store.database import settled
-from jobdeck.store.datagrams import DatagramPeers
+from jobdeck.store.datagrams import CHANGE_GAP, DatagramPeers
 from jobdeck.store.differences import Differences
 from jobdeck.store.failures import translated
 from jobdeck.store.signals import Signals
@@ -103,6 +103,15 @@ class SqliteDatabase:
         checkedout: Callable[[], int] = getattr(self._readers.pool, "checkedout", lambda: 0)
         return checkedout()
 
+    @property
+    def hints_wait(self) -> bool:
+        """Whether the other processes have not been told everything yet."""
+        return self._peers.waits
+
+    def flush_hints(self) -> None:
+        """Tell them now."""
+        self._peers.flush()
+
     def announce(self, hints: Hint) -> None:
         """After a commit: tell the listeners here and the other processes."""
         self.signals.publish(hints)
@@ -151,6 +160,9 @@ class _Writer:
     def _run(self, conn: Connection) -> None:
         with conn:
             while (units := self._take()) is not None:
+                if not units:
+                    self._database.flush_hints()
+                    continue
                 hints = self._commit(conn, units)
                 self._deliver({unit.group for unit in units})
                 self._database.announce(hints)
@@ -160,7 +172,8 @@ class _Writer:
             while not self._waiting:
                 if self._stopping:
                     return None
-                self._wake.wait()
+                if not self._wake.wait(CHANGE_GAP if self._database.hints_wait else None):
+                    return []
             units, self._waiting = take(self._waiting, _ITEMS_PER_COMMIT)
             return units
 
@@ -203,7 +216,8 @@ def writer_engine(path: Path, busy_timeout: float = 5.0) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(conn: Connection) -> None:
-        _patiently(lambda: conn.exec_driver_sql("BEGIN IMMEDIATE"), busy_timeout)
+        driver: Any = conn.connection.dbapi_connection
+        _patiently(lambda: driver.execute("BEGIN IMMEDIATE"), busy_timeout)
 
     return engine
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -28,6 +29,9 @@ from sqlalchemy.dialects import sqlite
 
 from jobdeck.store.schema import runs
 
+# The ids of teams, projects and workers come again and again, and to make a UUID costs more than to read its row.
+_id = lru_cache(4_096)(lambda value: UUID(bytes=value))
+
 
 @dataclass(frozen=True)
 class SqliteDifferences:
@@ -41,7 +45,14 @@ class SqliteDifferences:
         # All processes of one file share the host, so its clock is the database's clock.
         return time.time_ns() // 1000 + offset_us
 
-    def locked(self, query: Select[Any], *, of: FromClause | None = None, share: bool = False) -> Select[Any]:
+    def locked(
+        self,
+        query: Select[Any],
+        *,
+        by: ColumnElement[Any],
+        of: FromClause | None = None,
+        share: bool = False,
+    ) -> Select[Any]:
         return query
 
     def unlocked_only(self, query: Select[Any], *of: FromClause) -> Select[Any]:
@@ -103,7 +114,7 @@ class SqliteDifferences:
         return value.bytes
 
     def id_from_driver(self, value: bytes) -> UUID:
-        return UUID(bytes=value)
+        return _id(value)
 
     def id_ends_with(self, column: ColumnElement[UUID], last: bytes) -> ColumnElement[bool]:
         return func.substr(column, -len(last)) == literal(last)

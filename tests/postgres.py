@@ -97,14 +97,17 @@ def drop_database(server: PostgresServer, url: str) -> None:
 
 
 @contextmanager
-def running_server() -> Iterator[PostgresServer]:
-    """The outside server if one is named in the environment, else one started now and stopped at the end."""
+def running_server(parent: Path = Path("/tmp")) -> Iterator[PostgresServer]:
+    """The outside server if one is named in the environment, else one started now and stopped at the end.
+
+    Its data and its socket lie in a folder below `parent`, whose path is to be short and open to `nobody`: the path
+    of a Unix socket may have 107 bytes at most. `$TMPDIR` is often neither.
+    """
     outside = os.environ.get("JOBDECK_TEST_POSTGRES_URL")
     if outside:
         yield PostgresServer(outside)
         return
-    # Not $TMPDIR: the path of a Unix socket may have 107 bytes at most, and `nobody` must get there.
-    folder = Path(tempfile.mkdtemp(prefix="jobdeck-pg-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="jobdeck-pg-", dir=parent))
     try:
         programs, account = _programs(folder)
         data = folder / "data"

@@ -1,0 +1,1 @@
+"""The questions, each of which `scripts/bench NAME` answers."""

@@ -1,0 +1,106 @@
+"""How soon is a run picked up by an idle worker? From before the call that makes it to its handler's first line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+from bench.deck import KINDS, SHOWN, Deck, Kind, new_deck
+from bench.limits.child import limit
+from bench.marks import VARIABLE, Marks
+from bench.process import MeasurementError, running
+from bench.producer import GAPS_S
+from bench.results import Other, Row, at_most
+from bench.room import Room
+from bench.stats import percentile
+
+_COUNT = 300
+_IN_FLIGHT = 10
+_SECONDS = 60.0
+# p50 and p99 in ms.
+_SAME_PROCESS = (1.0, 5.0)
+_OTHER_PROCESS = {"sqlite": (2.0, 10.0), "postgresql": (3.0, 10.0)}
+
+Waits = list[float]
+Measure = Callable[[], Waits]
+
+
+def answer(room: Room) -> list[Row]:
+    """From the worker's own process and from another, on both databases, beside the bare wake-up."""
+    rows: list[Row] = []
+    for kind in KINDS:
+        bare_other = partial(_datagram, room) if kind == "sqlite" else partial(_notify, room)
+        measures: dict[str, Measure] = {
+            "same process": partial(_from_same_process, room, kind),
+            "thread to event loop": lambda: _checked(limit("wakeups", "thread", room.count(_COUNT))),
+            "other process": partial(_from_other_process, room, kind),
+            _BARE[kind]: bare_other,
+        }
+        found = room.rounds(f"pick-up {SHOWN[kind]}", measures)
+        rows += _rows(f"{SHOWN[kind]}: pick-up, same process", found, "thread to event loop", _SAME_PROCESS)
+        rows += _rows(f"{SHOWN[kind]}: pick-up, other process", found, _BARE[kind], _OTHER_PROCESS[kind])
+    return rows
+
+
+_BARE = {"sqlite": "Unix datagram", "postgresql": "NOTIFY"}
+
+
+def _rows(what: str, found: dict[str, list[Waits]], bare: str, bounds: tuple[float, float]) -> list[Row]:
+    ours = found["same process" if "same" in what else "other process"]
+    rows = []
+    for share, bound in zip((0.50, 0.99), bounds, strict=True):
+        others = (Other(bare, "bare", _percentiles(found[bare], share)),)
+        row = Row(f"{what}, p{share * 100:.0f}", "ms", _percentiles(ours, share), others)
+        rows.append(replace(row, goals=at_most(row, bound)))
+    return rows
+
+
+def _percentiles(rounds: Sequence[Waits], share: float) -> tuple[float, ...]:
+    return tuple(percentile(waits, share) for waits in rounds)
+
+
+def _from_other_process(room: Room, kind: Kind) -> Waits:
+    with new_deck(room, kind) as deck:
+        count = room.count(_COUNT)
+        return _waits(deck, count, lambda: deck.producer("timed", count))
+
+
+def _from_same_process(room: Room, kind: Kind) -> Waits:
+    """A handler makes the runs, so that nothing has to leave the worker's process."""
+    with new_deck(room, kind) as deck:
+        count = room.count(_COUNT)
+        step = (GAPS_S[1] - GAPS_S[0]) / max(count - 1, 1)
+        gaps = [round(GAPS_S[0] + number * step, 5) for number in range(count)]
+        return _waits(deck, count, lambda: deck.enqueue(1, "bench_parent", gaps_s=gaps))
+
+
+def _waits(deck: Deck, count: int, make: Callable[[], object]) -> Waits:
+    marks = Marks(deck.folder / "marks")
+    worker = deck.worker(_IN_FLIGHT).with_environment({VARIABLE: str(marks.path)})
+    with running(worker, deck.folder / "worker.log") as process:
+        _warm_up(deck, marks)
+        make()
+        if not marks.wait(count + 1, _SECONDS):
+            raise MeasurementError(f"{marks.count() - 1} of {count} runs were picked up: {process.said()}")
+    return [mark.wait_ms for mark in marks.read()[1:]]
+
+
+def _warm_up(deck: Deck, marks: Marks) -> None:
+    """One run through the worker, so that it has started and is idle again."""
+    deck.enqueue(1)
+    if not marks.wait(1, _SECONDS):
+        raise MeasurementError("the worker did not start")
+
+
+def _datagram(room: Room) -> Waits:
+    return _checked(limit("wakeups", "datagram", room.count(_COUNT), room.new_folder() / "s"))
+
+
+def _notify(room: Room) -> Waits:
+    return _checked(limit("wakeups", "notify", room.count(_COUNT), room.server.url))
+
+
+def _checked(found: object) -> Waits:
+    assert isinstance(found, list)
+    return [float(value) for value in found]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,9 +13,10 @@ from typing import Any, Literal, Protocol
 
 import psycopg
 
+from bench.payload import payload
 from bench.process import Program, answer, environment
 from bench.room import Room
-from jobdeck.bootstrap import make_scope, upgrade_database
+from jobdeck.bootstrap import make_scope, open_client, upgrade_database
 from jobdeck.settings import Settings, load_settings
 from tests.postgres import create_database, drop_database
 
@@ -70,6 +72,26 @@ class Deck:
     def enqueue(self, count: int, job_type: str = "bench_noop", **params: object) -> None:
         """Make so many runs, due at once."""
         self.producer("bulk", count, "--job-type", job_type, *_options(params))
+
+    def enqueue_for_later(self, count: int) -> None:
+        """Make so many runs that wait for `release`."""
+        self.producer("bulk", count, "--delay-s", 3_600)
+
+    def release(self) -> None:
+        """Make all waiting runs due at once, and one more, which wakes the workers."""
+        before = os.environ.get("XDG_RUNTIME_DIR")
+        os.environ["XDG_RUNTIME_DIR"] = self.environment()["XDG_RUNTIME_DIR"]
+        try:
+            asyncio.run(self._release())
+        finally:
+            os.environ.pop("XDG_RUNTIME_DIR")
+            if before is not None:
+                os.environ["XDG_RUNTIME_DIR"] = before
+
+    async def _release(self) -> None:
+        async with open_client(self.settings) as client:
+            self.connection.execute("UPDATE runs SET due_at = created_at WHERE status = 'pending'")
+            await client.runs.enqueue("bench_noop", payload())
 
     # -- what the database says, read past jobdeck ------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from bench.document import everything, noise, write_document
 from bench.machine import calibrate
 from bench.process import ROOT
-from bench.questions import drain, enqueue, latency
+from bench.questions import cpu, drain, enqueue, fairness, latency, memory, processes, slow_disk
 from bench.results import Row
 from bench.room import Room, open_room
 from bench.table import table
@@ -23,6 +23,11 @@ QUESTIONS: dict[str, Callable[[Room], list[Row]]] = {
     "drain-sqlite": drain.sqlite,
     "drain-postgres": drain.postgres,
     "latency": latency.answer,
+    "processes": processes.answer,
+    "slow-disk": slow_disk.answer,
+    "memory": memory.answer,
+    "fairness": fairness.answer,
+    "cpu": cpu.answer,
 }
 _DOCUMENT = ROOT / "docs" / "performance.md"
 _LEAST_RUNS = 3

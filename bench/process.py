@@ -8,7 +8,7 @@ import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,12 @@ class Program:
 
     command: Sequence[str]
     environment: Mapping[str, str]
+    wraps: bool = False
+    """Whether it only starts the one that is meant, as a sampler does."""
 
     def with_environment(self, more: Mapping[str, str]) -> Program:
         """The same with more variables."""
-        return Program(self.command, dict(self.environment) | dict(more))
+        return replace(self, environment=dict(self.environment) | dict(more))
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -66,20 +68,18 @@ def _named(program: Program) -> str:
 class Running:
     """A process and what it has started."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
-        self.pid = process.pid
+    def __init__(self, process: subprocess.Popen[bytes], log: Path, wraps: bool) -> None:
         self._process = process
         self._log = log
+        self._wraps = wraps
 
     def family(self) -> list[int]:
-        """Its process id and those of all its descendants."""
-        found, todo = [], [self.pid]
+        """Its process id and those of all its descendants; without the wrapper, if it has one."""
+        found, todo = [], _children(self._process.pid) if self._wraps else [self._process.pid]
         while todo:
             pid = todo.pop()
             found.append(pid)
-            for children in Path(f"/proc/{pid}/task").glob("*/children"):
-                with suppress(OSError):
-                    todo += map(int, children.read_text().split())
+            todo += _children(pid)
         return found
 
     def cpu_seconds(self) -> float:
@@ -102,13 +102,11 @@ class Running:
     def stop(self) -> None:
         """Ask it to stop; after a while make it."""
         if self._process.poll() is None:
-            self._process.terminate()
+            _signal(self.family()[:1], signal.SIGTERM)
         try:
             self._process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            for pid in self.family():
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            _signal([self._process.pid, *self.family()], signal.SIGKILL)
             self._process.wait()
 
 
@@ -125,11 +123,25 @@ def running(program: Program, log: Path) -> Iterator[Running]:
             stderr=output,
             start_new_session=True,
         )
-    found = Running(process, log)
+    found = Running(process, log, program.wraps)
     try:
         yield found
     finally:
         found.stop()
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            found += map(int, children.read_text().split())
+    return found
+
+
+def _signal(pids: Sequence[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _cpu_seconds(pid: int) -> float:

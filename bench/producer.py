@@ -8,6 +8,7 @@ import json
 import random
 import time
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ class Producer:
         self._client = client
         self._type = options.job_type
         self._batch = options.batch
+        self._delay = timedelta(seconds=options.delay_s) if options.delay_s else None
         self._more = {
             name: json.loads(value) for name, value in (each.split("=", 1) for each in options.param)
         }
@@ -49,7 +51,7 @@ class Producer:
         """Many by one call."""
         for start in range(0, count, self._batch):
             params = [self._params() for _ in range(min(self._batch, count - start))]
-            await self._client.runs.trigger_many(self._type, params)
+            await self._client.runs.trigger_many(self._type, params, delay=self._delay)
 
     async def timed(self, count: int) -> None:
         """One now and then."""
@@ -76,6 +78,7 @@ def main() -> None:
     parser.add_argument("count", type=int)
     parser.add_argument("--batch", type=int, default=500)
     parser.add_argument("--job-type", default="bench_noop")
+    parser.add_argument("--delay-s", type=float, default=0.0)
     parser.add_argument("--team")
     parser.add_argument("--param", action="append", default=[], metavar="NAME=JSON")
     print(json.dumps(asyncio.run(produce(parser.parse_args()))))

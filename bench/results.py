@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from bench.stats import Spread, ratios, spread
@@ -46,11 +47,16 @@ class Row:
     what: str
     unit: str
     ours: Values
+    """Empty where it could not be measured; the note then says why."""
     others: tuple[Other, ...] = ()
     goals: tuple[Goal, ...] = ()
     note: str = ""
     details: dict[str, Values] = field(default_factory=dict)
     """More figures of the same rounds, for the JSON alone."""
+
+    def held_to(self, *goals: Goal) -> Row:
+        """The same row with goals."""
+        return replace(self, goals=goals)
 
     def ratio(self, other: Other) -> Values:
         """Ours in parts of another's, per round."""
@@ -72,6 +78,11 @@ def times(row: Row, name: str, factor: float, shown: str | None = None) -> tuple
 def at_most(row: Row, bound: float) -> tuple[Goal, ...]:
     """The goal to stay below a bound in the row's own unit."""
     return (Goal(f"≤ {bound:g} {row.unit}", row.ours, at_most=bound),)
+
+
+def others(found: Mapping[str, Sequence[float]], *wanted: tuple[str, Role]) -> tuple[Other, ...]:
+    """Those of `wanted` that were measured."""
+    return tuple(Other(name, role, tuple(found[name])) for name, role in wanted if name in found)
 
 
 def row_as_json(row: Row) -> dict[str, Any]:
@@ -96,5 +107,7 @@ def row_as_json(row: Row) -> dict[str, Any]:
 
 
 def _figure(values: Values) -> dict[str, Any]:
+    if not values:
+        return {"rounds": []}
     found: Spread = spread(values)
     return {"median": found.median, "min": found.low, "max": found.high, "rounds": list(values)}

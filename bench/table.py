@@ -51,6 +51,8 @@ def _line(cells: Sequence[str]) -> str:
 
 def shown(values: Values) -> str:
     """`median (lowest-highest)`, in as many digits as the noise leaves a meaning."""
+    if not values:
+        return "-"
     found = spread(values)
     if len(values) == 1:
         return number(found.median)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 
 from bench.deck import SHOWN, Kind
@@ -11,7 +10,7 @@ from bench.drain import Drained
 from bench.limits.child import limit
 from bench.peers.peer import HUEY, PGQUEUER, PROCRASTINATE
 from bench.questions.draining import Case, details, drain_fresh, drain_peer, rates
-from bench.results import Goal, Other, Role, Row, times
+from bench.results import Other, Role, Row, others, times
 from bench.room import Room
 from tests.postgres import create_database, drop_database
 
@@ -45,18 +44,19 @@ def sqlite(room: Room) -> list[Row]:
         **ours,
     }
     found = room.rounds("drain SQLite", measures)
-    huey, prototype = _other(found, "huey-sqlite", "peer"), _other(found, "group-commit prototype", "bare")
-    stdlib = _other(found, "stdlib sqlite3 one by one", "bare")
-    others = {
-        "noop 1": huey + stdlib,
-        "noop 10": huey + _other(found, "group-commit prototype, 10", "bare"),
-        "noop 100": huey + prototype,
+    per_second = {name: rates(drained) for name, drained in found.items()}
+    huey: tuple[str, Role] = ("huey-sqlite", "peer")
+    beside = {
+        "noop 1": others(per_second, huey, ("stdlib sqlite3 one by one", "bare")),
+        "noop 10": others(per_second, huey, ("group-commit prototype, 10", "bare")),
+        "noop 100": others(per_second, huey, ("group-commit prototype", "bare")),
     }
-    rows = _rows("sqlite", cases, found, others)
-    rows["noop 1"] = _held(rows["noop 1"], times(rows["noop 1"], "huey-sqlite", 1))
-    full = rows["noop 100"]
-    goals = times(full, "huey-sqlite", 3) + times(full, "group-commit prototype", 0.5)
-    rows["noop 100"] = _held(full, goals)
+    rows = _rows("sqlite", cases, found, beside)
+    one, full = rows["noop 1"], rows["noop 100"]
+    rows["noop 1"] = one.held_to(*times(one, "huey-sqlite", 1))
+    rows["noop 100"] = full.held_to(
+        *times(full, "huey-sqlite", 3), *times(full, "group-commit prototype", 0.5)
+    )
     return [*rows.values(), _cpu_row("sqlite", found, ("huey-sqlite",))]
 
 
@@ -73,16 +73,18 @@ def postgres(room: Room) -> list[Row]:
         **ours,
     }
     found = room.rounds("drain PostgreSQL", measures)
-    others = {
-        "noop 1": _other(found, "asyncpg one by one", "bare"),
-        "noop 100": _other(found, "pgqueuer", "peer")
-        + _other(found, "procrastinate", "peer")
-        + _other(found, "asyncpg batch 100", "bare"),
+    per_second = {name: rates(drained) for name, drained in found.items()}
+    beside = {
+        "noop 1": others(per_second, ("asyncpg one by one", "bare")),
+        "noop 100": others(
+            per_second, ("pgqueuer", "peer"), ("procrastinate", "peer"), ("asyncpg batch 100", "bare")
+        ),
     }
-    rows = _rows("postgresql", cases, found, others)
+    rows = _rows("postgresql", cases, found, beside)
     full = rows["noop 100"]
-    goals = times(full, "pgqueuer", 1.2, "pgqueuer at batch 100") + times(full, "procrastinate", 20)
-    rows["noop 100"] = _held(full, goals)
+    rows["noop 100"] = full.held_to(
+        *times(full, "pgqueuer", 1.2, "pgqueuer at batch 100"), *times(full, "procrastinate", 20)
+    )
     return [*rows.values(), _cpu_row("postgresql", found, ("pgqueuer", "procrastinate"))]
 
 
@@ -113,14 +115,14 @@ def _rows(
     kind: Kind,
     cases: Mapping[str, Case],
     found: Mapping[str, list[Drained]],
-    others: Mapping[str, tuple[Other, ...]],
+    beside: Mapping[str, tuple[Other, ...]],
 ) -> dict[str, Row]:
     return {
         name: Row(
             f"{SHOWN[kind]}: drain {_handler(case)}, {case.in_flight} in flight",
             "runs/s",
             rates(found[name]),
-            others.get(name, ()),
+            beside.get(name, ()),
             details=details(found[name]),
         )
         for name, case in cases.items()
@@ -133,21 +135,10 @@ def _handler(case: Case) -> str:
     return f"handlers of {case.params['wait_ms']} ms" if case.params else "no-op"
 
 
-def _held(row: Row, goals: tuple[Goal, ...]) -> Row:
-    return replace(row, goals=goals)
-
-
-def _other(found: Mapping[str, list[Drained]], name: str, role: Role) -> tuple[Other, ...]:
-    return (Other(name, role, rates(found[name])),) if name in found else ()
-
-
 def _cpu_row(kind: Kind, found: Mapping[str, list[Drained]], peers: tuple[str, ...]) -> Row:
-    def cpu(name: str) -> tuple[float, ...]:
-        return tuple(each.cpu_us for each in found[name])
-
-    others = tuple(Other(name, "peer", cpu(name)) for name in peers if name in found)
+    cpu = {name: tuple(each.cpu_us for each in drained) for name, drained in found.items()}
     what = f"{SHOWN[kind]}: CPU of the worker per run, no-op, 100 in flight"
-    return Row(what, "us", cpu("noop 100"), others)
+    return Row(what, "us", cpu["noop 100"], others(cpu, *((name, "peer") for name in peers)))
 
 
 def _prototype(room: Room, in_flight: int) -> Drained:

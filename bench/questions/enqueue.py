@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from bench.deck import KINDS, SHOWN, Kind, new_deck
 from bench.limits.child import limit
 from bench.peers.peer import HUEY, PGQUEUER, PROCRASTINATE, new_peer
 from bench.peers.peer import Kind as PeerKind
-from bench.results import Goal, Other, Role, Row, times
+from bench.results import Other, Row, others, times
 from bench.room import Room
 from tests.postgres import create_database, drop_database
 
@@ -37,15 +36,15 @@ def _on_sqlite(room: Room) -> list[Row]:
         "bulk 500": partial(_ours, room, "sqlite", "bulk", _BULK, 500),
     }
     found = room.rounds("enqueue SQLite", measures)
-    huey = _others(found, ("huey-sqlite", "peer"))
-    one = huey + _others(found, (stdlib, "bare"))
-    many = _others(found, (bulk, "bare"))
+    huey = others(found, ("huey-sqlite", "peer"))
+    one = huey + others(found, (stdlib, "bare"))
+    many = others(found, (bulk, "bare"))
     concurrent = _row("sqlite", "from 100 tasks at once", found["concurrent"], one)
     by_100 = _row("sqlite", "in bulk, 100 at a time", found["bulk 100"], many)
     return [
         _row("sqlite", "one by one", found["one"], one),
-        _held(concurrent, times(concurrent, "huey-sqlite", 2, "huey-sqlite one by one")),
-        _held(by_100, times(by_100, bulk, 0.75)),
+        concurrent.held_to(*times(concurrent, "huey-sqlite", 2, "huey-sqlite one by one")),
+        by_100.held_to(*times(by_100, bulk, 0.75)),
         _row("sqlite", "in bulk, 500 at a time", found["bulk 500"], many),
     ]
 
@@ -69,8 +68,8 @@ def _on_postgres(room: Room) -> list[Row]:
         "asyncpg, batches of 500": bare(500),
     }
     found = room.rounds("enqueue PostgreSQL", measures)
-    one = _others(found, ("pgqueuer", "peer"), ("procrastinate", "peer"), ("asyncpg one by one", "bare"))
-    many = _others(
+    one = others(found, ("pgqueuer", "peer"), ("procrastinate", "peer"), ("asyncpg one by one", "bare"))
+    many = others(
         found,
         ("pgqueuer, bulk", "peer"),
         ("procrastinate, bulk", "peer"),
@@ -80,7 +79,7 @@ def _on_postgres(room: Room) -> list[Row]:
     return [
         _row("postgresql", "one by one", found["one"], one),
         _row("postgresql", "from 100 tasks at once", found["concurrent"], one),
-        _held(bulk, times(bulk, "pgqueuer, bulk", 1)),
+        bulk.held_to(*times(bulk, "pgqueuer, bulk", 1)),
     ]
 
 
@@ -113,13 +112,5 @@ def _postgres_limit(room: Room, batch: int) -> float:
         drop_database(room.server, url)
 
 
-def _row(kind: Kind, what: str, values: Sequence[float], others: tuple[Other, ...]) -> Row:
-    return Row(f"{SHOWN[kind]}: enqueue {what}", "runs/s", tuple(values), others)
-
-
-def _held(row: Row, goals: tuple[Goal, ...]) -> Row:
-    return replace(row, goals=goals)
-
-
-def _others(found: Mapping[str, Sequence[float]], *wanted: tuple[str, Role]) -> tuple[Other, ...]:
-    return tuple(Other(name, role, tuple(found[name])) for name, role in wanted if name in found)
+def _row(kind: Kind, what: str, values: Sequence[float], beside: tuple[Other, ...]) -> Row:
+    return Row(f"{SHOWN[kind]}: enqueue {what}", "runs/s", tuple(values), beside)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 
 from bench.deck import KINDS, SHOWN, Deck, Kind, new_deck
@@ -52,7 +51,7 @@ def _rows(what: str, found: dict[str, list[Waits]], bare: str, bounds: tuple[flo
     for share, bound in zip((0.50, 0.99), bounds, strict=True):
         others = (Other(bare, "bare", _percentiles(found[bare], share)),)
         row = Row(f"{what}, p{share * 100:.0f}", "ms", _percentiles(ours, share), others)
-        rows.append(replace(row, goals=at_most(row, bound)))
+        rows.append(row.held_to(*at_most(row, bound)))
     return rows
 
 

@@ -168,13 +168,8 @@ async def run_worker(
     Raises DatabaseError, ConfigError.
     """
     from jobdeck.engine.worker import Worker
-    from jobdeck.plugins import load_plugins
 
-    plugins = load_plugins(settings.handlers)
-    if not settings.commands_enabled:
-        plugins.by_type.pop("command", None)
-    if not plugins.by_type:
-        raise ConfigError("no handler is installed: a worker without job types has nothing to do")
+    plugins = worker_plugins(settings)
     async with open_database(settings) as database:
         await make_session(database, settings)
         worker = Worker(_parts(settings, database, plugins), _options(settings, drain))
@@ -185,6 +180,24 @@ async def run_worker(
         if on_start is not None:
             on_start(worker, plugins)
         return await worker.run()
+
+
+def worker_plugins(settings: Settings) -> Plugins:
+    """The handlers that a worker with these settings takes. Raises ConfigError where it would have none."""
+    from jobdeck.plugins import for_worker, load_plugins
+
+    installed = load_plugins(settings.handlers)
+    runner = settings.runner
+    if not settings.commands_enabled:
+        installed.by_type.pop("command", None)
+        if "command" in runner.types:
+            raise ConfigError("on a server's database commands are off; set enabled = true under [command]")
+    if not installed.by_type:
+        raise ConfigError("no handler is installed: a worker without job types has nothing to do")
+    taken = for_worker(installed, runner.types, runner.labels)
+    if not taken.by_type:
+        raise ConfigError("every handler installed here is for workers with labels; start it with --label")
+    return taken
 
 
 def _stopper(worker: Worker) -> Callable[[], None]:
@@ -209,6 +222,7 @@ def _options(settings: Settings, drain: bool) -> Any:
     runner = settings.runner
     return WorkerOptions(
         queues=tuple(runner.queues),
+        labels=tuple(runner.labels),
         concurrency=runner.concurrency,
         lease=runner.lease.total_seconds(),
         poll=runner.poll.total_seconds(),
@@ -277,8 +291,10 @@ def _child_maker(settings: Settings, database: Database, plugins: Plugins) -> An
     from jobdeck.client.runs import RunsApi
     from jobdeck.ids import show_id
 
+    installed = plugins.installed
+
     def spec_of(job_type: str) -> HandlerSpec | None:
-        plugin = plugins.by_type.get(job_type)
+        plugin = installed.get(job_type)
         return plugin.spec if plugin else None
 
     async def enqueue_child(

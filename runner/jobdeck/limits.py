@@ -57,10 +57,12 @@ PAGE_MAX: Final = 500
 WORKER_CONCURRENCY: Final = 10
 # Job types that run on their own schedule only and stand in no list of a team.
 SYSTEM_TYPES: Final = "system."
+PROCESSES_MAX: Final = 64
 DEFAULT_QUEUE: Final = "default"
 DEFAULT_TEAM: Final = "default"
 DEFAULT_PROJECT: Final = "default"
 
 QUEUE_PATTERN: Final = r"^[a-zA-Z0-9_-]{1,128}$"
+LABEL_PATTERN: Final = QUEUE_PATTERN
 JOB_TYPE_PATTERN: Final = r"^[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,127}$"
 SLUG_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,63}$"

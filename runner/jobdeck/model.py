@@ -53,6 +53,8 @@ class JobType:
     package: str
     version: str
     description: str = ""
+    labels: tuple[str, ...] = ()
+    """What a worker must offer to take its runs."""
     live_workers: int = 0
 
 
@@ -236,6 +238,8 @@ class Worker:
     started_at: datetime
     seen_at: datetime
     finished_runs: int
+    labels: tuple[str, ...] = ()
+    """What it offers to job types that ask for it."""
 
     @property
     def label(self) -> str:

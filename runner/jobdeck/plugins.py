@@ -6,6 +6,7 @@ refused, naming both packages, because which of them would run must never depend
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -49,6 +50,7 @@ class Plugin:
             package=self.package,
             version=self.version,
             description=spec.description,
+            labels=spec.labels,
         )
 
 
@@ -66,6 +68,13 @@ class Plugins:
 
     by_type: dict[str, Plugin] = field(default_factory=dict)
     broken: list[BrokenPlugin] = field(default_factory=list)
+    left_to_others: dict[str, Plugin] = field(default_factory=dict)
+    """Installed here, but not for this worker: it makes their job types known and never runs them."""
+
+    @property
+    def installed(self) -> dict[str, Plugin]:
+        """Every handler that is installed here, whoever runs it."""
+        return self.by_type | self.left_to_others
 
     def add(self, plugin: Plugin) -> None:
         """Raises ConfigError where another handler has the same job type."""
@@ -86,6 +95,37 @@ def load_plugins(modules: Sequence[str] = ()) -> Plugins:
     for name in modules:
         _add(found, f"module {name}", partial(_from_module, name))
     return found
+
+
+def for_worker(plugins: Plugins, types: Sequence[str], labels: Sequence[str]) -> Plugins:
+    """What a worker with these labels takes of its handlers; empty `types` means all whose labels it has.
+
+    Raises ConfigError for a type that is not installed or that asks for a label the worker does not have.
+    """
+    for name in types:
+        _require(plugins, name, labels)
+    taken = {
+        name: plugin
+        for name, plugin in plugins.by_type.items()
+        if set(plugin.spec.labels) <= set(labels) and (not types or name in types)
+    }
+    others = {name: plugin for name, plugin in plugins.by_type.items() if name not in taken}
+    return Plugins(taken, plugins.broken, others)
+
+
+def _require(plugins: Plugins, name: str, labels: Sequence[str]) -> None:
+    plugin = plugins.by_type.get(name)
+    if plugin is None:
+        near = difflib.get_close_matches(name, plugins.by_type, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        broken = f"; {len(plugins.broken)} could not be loaded, see: jobdeck doctor" if plugins.broken else ""
+        raise ConfigError(
+            f"no handler of the job type {name!r} is installed here{hint}{broken}", field="types"
+        )
+    missing = [label for label in plugin.spec.labels if label not in labels]
+    if missing:
+        options = " ".join(f"--label {label}" for label in missing)
+        raise ConfigError(f"the job type {name} is for workers with {options}; add it", field="labels")
 
 
 def load_one(job_type: str, modules: Sequence[str] = ()) -> Plugin | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import typing
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal, TypeVar
@@ -50,6 +50,8 @@ class HandlerSpec:
     isolation: Isolation
     description: str
     is_async: bool = field(default=True)
+    labels: tuple[str, ...] = ()
+    """What a worker must offer to take its runs."""
 
     @property
     def reference(self) -> str:
@@ -93,11 +95,13 @@ def handler(
     cancel_grace: str | float | timedelta = limits.CANCEL_GRACE,
     backoff: Backoff | None = None,
     isolation: Isolation = "loop",
+    labels: Sequence[str] = (),
 ) -> Callable[[HandlerFunction], HandlerSpec]:
     """Declare a handler: `(ctx)` or `(ctx, params: Model)`, async or not; a sync one runs in a thread.
 
     `timeout` 0 means none. `single_flight=True` lets one run per project be active; a function of the params
     narrows that to one per key. `isolation="process"` runs each attempt in a child process that can be killed.
+    `labels=("gpu",)`: its runs are taken only by workers started with all of these labels.
     Raises ValidationError for a declaration that cannot work.
     """
 
@@ -118,6 +122,7 @@ def handler(
             isolation=_one_of("isolation", isolation, Isolation),
             description=inspect.cleandoc(function.__doc__ or "").partition("\n\n")[0],
             is_async=_is_async(function),
+            labels=_checked_labels(labels),
         )
 
     return declare
@@ -129,6 +134,17 @@ def _checked_type(job_type: str) -> str:
             f"job type {job_type[:60]!r} may have letters, digits, '_', '.', '-', at most {limits.JOB_TYPE_CHARS}"
         )
     return job_type
+
+
+def _checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(labels, str):
+        raise ValidationError(f"labels is a list of names; write labels=({labels[:60]!r},)")
+    for label in labels:
+        if not re.fullmatch(limits.LABEL_PATTERN, label):
+            raise ValidationError(
+                f"label {label[:60]!r} may have letters, digits, '_', '-', at most {limits.QUEUE_CHARS}"
+            )
+    return tuple(sorted(set(labels)))
 
 
 def _one_of(name: str, value: T, choices: Any) -> T:

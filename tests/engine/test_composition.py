@@ -11,11 +11,13 @@ from uuid import UUID
 
 import pytest
 
-from jobdeck.bootstrap import make_scope, open_client, run_worker
+from jobdeck.bootstrap import make_scope, open_client, run_worker, worker_plugins
 from jobdeck.engine.worker import Worker, WorkerEnd
+from jobdeck.errors import ConfigError
 from jobdeck.model import Run
 from jobdeck.plugins import Plugins
 from jobdeck.settings import Settings
+from jobdeck.settings.model import RunnerSettings
 from jobdeck.states import Status
 from tests.engine.gate import PATIENCE
 
@@ -87,3 +89,12 @@ async def test_a_signal_stops_it(settings: Settings) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         assert await running is WorkerEnd.STOPPED
         assert {kind.name for kind in await client.types.list()} >= {"family_child", "family_reader"}
+
+
+def test_commands_are_off_on_a_server() -> None:
+    """No worker takes them there unless they are switched on, and asking for the type says how."""
+    server = Settings(database_url="postgresql://host/name")
+    assert "command" not in worker_plugins(server).installed
+    asked = server.model_copy(update={"runner": RunnerSettings(types=["command"])})
+    with pytest.raises(ConfigError, match=r"commands are off; set enabled = true under \[command\]"):
+        worker_plugins(asked)

@@ -244,7 +244,10 @@ async def test_an_unknown_type_waits_and_says_why(bench: Bench) -> None:
         await bench.ended(neighbour)
         held = await bench.run(run_id)
         assert (held.status, held.label) == (Status.PENDING, "held")
-        assert held.held_reason == "no live worker knows the job type unknown"
+        assert held.held_reason == (
+            "no live worker takes the job type unknown; where it is installed, start one with: "
+            "jobdeck runner --type unknown"
+        )
         async with bench.working(unknown):
             assert (await bench.ended(run_id)).result == "here I am"
 

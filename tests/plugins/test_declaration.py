@@ -32,6 +32,7 @@ class Params(BaseModel, extra="forbid"):
     timeout="10m",
     cancel_grace="3s",
     backoff=Backoff(base=1, factor=4, cap=60),
+    labels=["ssd", "gpu", "gpu"],
 )
 async def declared(ctx: Context, params: Params) -> None:
     """Pull things in.
@@ -47,6 +48,7 @@ def test_a_declaration_says_everything() -> None:
     assert (declared.params, declared.is_async, declared.isolation) == (Params, True, "loop")
     assert (declared.timeout, declared.cancel_grace) == (timedelta(minutes=10), timedelta(seconds=3))
     assert (declared.max_attempts, declared.backoff.step(3)) == (7, 16)
+    assert declared.labels == ("gpu", "ssd")
     assert declared.reference == "tests.plugins.test_declaration:declared"
     with pytest.raises(dataclasses.FrozenInstanceError):
         declared.job_type = "other"  # type: ignore[misc]
@@ -61,12 +63,14 @@ def test_the_defaults() -> None:
     assert (plain.title, plain.category, plain.scope) == ("Revenue sync", "general", "project")
     assert (plain.max_attempts, plain.timeout, plain.single_flight) == (3, timedelta(0), False)
     assert (plain.params, plain.is_async, plain.description) == (NoParams, False, "")
+    assert plain.labels == ()
 
 
 def test_what_is_registered() -> None:
     """`job_type()` carries the JSON schema and the defaults that a client without the package needs."""
     kind = Plugin(declared, "acme", "1.2", declared.reference).job_type()
     assert (kind.name, kind.package, kind.version) == ("sync.v2-x", "acme", "1.2")
+    assert kind.labels == ("gpu", "ssd")
     assert kind.defaults == {"max_attempts": 7, "timeout_s": 600.0, "single_flight": True}
     properties = kind.schema["properties"]
     assert properties["account"] == {"minLength": 1, "title": "Account", "type": "string"}
@@ -137,6 +141,9 @@ def test_single_flight_has_a_key() -> None:
         ("ok", {"backoff": Backoff(cap=float("nan"))}, "base and cap of a backoff"),
         ("ok", {"scope": "world"}, "scope is one of project, team, system, not 'world'"),
         ("ok", {"isolation": "thread"}, "isolation is one of loop, process, not 'thread'"),
+        ("ok", {"labels": "gpu"}, "labels is a list of names; write labels=('gpu',)"),
+        ("ok", {"labels": ("big memory",)}, "label 'big memory' may have letters, digits"),
+        ("ok", {"labels": ("x" * 129,)}, "at most 128"),
     ],
 )
 def test_options_that_cannot_work_are_refused(name: str, options: dict[str, Any], words: str) -> None:

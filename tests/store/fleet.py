@@ -12,12 +12,30 @@ from jobdeck.store.fleet import Register, register
 
 SYNC = JobType("sync", "Sync", "sync", "project", {"type": "object"}, {"max_attempts": 3}, "acme-jobs", "1.0")
 MAIL = replace(SYNC, name="mail", title="Mail", description="Sends.")
+EMBED = replace(SYNC, name="embed", title="Embed", labels=("gpu", "ssd"))
 
 
 async def join(
-    database: Database, *types: JobType, queues: tuple[str, ...] = (), lease: float = 30.0
+    database: Database,
+    *types: JobType,
+    queues: tuple[str, ...] = (),
+    labels: tuple[str, ...] = (),
+    others: tuple[JobType, ...] = (),
+    lease: float = 30.0,
 ) -> UUID:
-    """A worker that starts; it knows `sync` unless the test says otherwise."""
-    item = Register(new_id(), "host", 4711, "0.1.0", queues, 10, int(lease * 1_000_000), types or (SYNC,))
+    """A worker that starts; it takes `sync` unless the test says otherwise, and makes `others` known."""
+    types = types or (SYNC,)
+    item = Register(
+        worker_id=new_id(),
+        host="host",
+        pid=4711,
+        version="0.1.0",
+        queues=queues,
+        slots=10,
+        lease_us=int(lease * 1_000_000),
+        types=(*types, *others),
+        takes=tuple(kind.name for kind in types),
+        labels=labels,
+    )
     await database.write(register, item)
     return item.worker_id

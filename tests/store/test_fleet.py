@@ -12,7 +12,7 @@ from jobdeck.store.drain import nothing_left
 from jobdeck.store.fleet import Leave, find_type, leave, list_types, list_workers
 from jobdeck.store.leases import Beat, beat
 from tests.store.deck import Deck
-from tests.store.fleet import MAIL, SYNC, join
+from tests.store.fleet import EMBED, MAIL, SYNC, join
 
 
 async def beaten(deck: Deck, worker: UUID, *runs: UUID, state: str = "live", stalled: bool = False) -> None:
@@ -29,11 +29,12 @@ async def state_of(deck: Deck, worker: UUID) -> str:
 
 
 async def test_a_worker_is_listed_as_it_registered(deck: Deck) -> None:
-    """Host, process, version, slots, queues and job types are those of the registration."""
-    worker_id = await join(deck.database, SYNC, MAIL, queues=("a", "b"))
+    """Host, process, version, slots, queues, job types and labels are those of the registration."""
+    worker_id = await join(deck.database, SYNC, MAIL, queues=("a", "b"), labels=("gpu",), others=(EMBED,))
     (worker,) = await workers_of(deck)
     assert (worker.id, worker.host, worker.pid, worker.version) == (worker_id, "host", 4711, "0.1.0")
     assert (worker.slots, worker.queues, worker.job_types) == (10, ("a", "b"), ("sync", "mail"))
+    assert worker.labels == ("gpu",)
     assert (worker.state, worker.running, worker.finished_runs) == ("idle", 0, 0)
     assert worker.started_at == worker.seen_at
     assert worker.label == "host:4711"
@@ -135,7 +136,11 @@ class Waiting:
 
 NOBODY = "no worker is running; start one with: jobdeck runner"
 WAITING = {
-    "other type": Waiting("no live worker knows the job type sync", types=(MAIL,)),
+    "other type": Waiting(
+        "no live worker takes the job type sync; where it is installed, start one with: "
+        "jobdeck runner --type sync",
+        types=(MAIL,),
+    ),
     "other queue": Waiting(
         "no live worker takes the queue slow; start one with: jobdeck runner --queue slow", queues=("fast",)
     ),
@@ -166,6 +171,39 @@ async def test_the_right_queue_needs_the_right_type(deck: Deck) -> None:
     await join(deck.database, SYNC, queues=("fast",))
     await join(deck.database, MAIL, queues=("slow",))
     assert (await deck.show(run_id)).label == "held"
+
+
+async def test_what_a_worker_leaves_to_others_is_known(deck: Deck) -> None:
+    """A type that asks for labels is known, with them, as soon as any worker has it installed; none takes it."""
+    await join(deck.database, SYNC, others=(EMBED,))
+    found = {kind.name: kind for kind in await deck.database.read(list_types, await deck.now())}
+    assert found["embed"] == replace(EMBED, live_workers=0)
+    assert found["sync"] == replace(SYNC, live_workers=1)
+
+
+async def test_a_run_that_needs_labels_says_which(deck: Deck) -> None:
+    """While no live worker has all of them: the labels and the command that brings them."""
+    run_id = await deck.enqueue(job_type="embed", queue="slow")
+    command = "start one with: jobdeck runner --label gpu --label ssd"
+
+    async def reason() -> str | None:
+        return (await deck.show(run_id)).held_reason
+
+    await deck.database.write(leave, Leave(await join(deck.database, SYNC, others=(EMBED,))))
+    assert await reason() == f"no worker is running; {command}"
+    await join(deck.database, SYNC, labels=("gpu",), others=(EMBED,))
+    await join(deck.database, MAIL, labels=("ssd",), others=(EMBED,))
+    missing = f"no live worker with labels gpu and ssd takes the job type embed; {command}"
+    assert await reason() == missing
+    await join(deck.database, MAIL, labels=("gpu", "ssd"), others=(EMBED,))
+    assert await reason() == (
+        "no live worker takes the job type embed; where it is installed, start one with: "
+        "jobdeck runner --label gpu --label ssd --type embed"
+    )
+    await join(deck.database, EMBED, labels=("gpu", "ssd"), queues=("fast",))
+    assert await reason() == f"no live worker takes the queue slow; {command} --queue slow"
+    await join(deck.database, EMBED, labels=("gpu", "ssd"))
+    assert await reason() is None
 
 
 async def test_what_is_not_due_is_not_held(deck: Deck) -> None:

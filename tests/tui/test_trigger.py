@@ -43,7 +43,7 @@ async def test_choosing_a_type(open_deck: OpenDeck) -> None:
         assert "system.sweep" not in deck.text
         await deck.press("j", "enter")
         assert "trigger noop" in deck.screen[1]
-        assert "! no live worker knows this type: the run would wait" in deck.screen[2]
+        assert "! no live worker takes this type: the run would wait" in deck.screen[2]
         assert "takes no params" in deck.text
 
 

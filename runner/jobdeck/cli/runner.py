@@ -31,7 +31,19 @@ def runner(
     queue: Annotated[
         list[str] | None, typer.Option("--queue", metavar="NAME", help="Only this queue; repeat it.")
     ] = None,
-    concurrency: Annotated[int | None, typer.Option(metavar="N", help="Runs at the same time.")] = None,
+    job_type: Annotated[
+        list[str] | None, typer.Option("--type", metavar="TYPE", help="Only this job type; repeat it.")
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", metavar="NAME", help="Offer this to job types that ask for it; repeat it."),
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(metavar="N", help="Runs at the same time, in each process.")
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(metavar="N", help="Worker processes; a parent watches over more than one.")
+    ] = None,
     drain: Annotated[bool, typer.Option("--drain", help="End when nothing is due or running.")] = False,
     stop_on_eof: Annotated[int | None, typer.Option(metavar="FD", hidden=True)] = None,
 ) -> None:
@@ -39,7 +51,13 @@ def runner(
     from jobdeck.bootstrap import run_worker
     from jobdeck.engine.worker import WorkerEnd
 
-    own: dict[str, Any] = {"queues": queue or None, "concurrency": concurrency}
+    own: dict[str, Any] = {
+        "queues": queue or None,
+        "types": job_type or None,
+        "labels": label or None,
+        "concurrency": concurrency,
+        "processes": processes,
+    }
     settings = call.settings_with({"runner": {key: value for key, value in own.items() if value is not None}})
     _log_to_stderr(logging.DEBUG if call.debug else logging.INFO)
     if stop_on_eof is not None:

@@ -55,6 +55,7 @@ def show(call: Call, name: Annotated[str, typer.Argument(metavar="TYPE")]) -> No
         "category": kind.category,
         "scope": kind.scope,
         "package": f"{kind.package} {kind.version}",
+        "labels": ", ".join(kind.labels),
         "workers": f"{kind.live_workers} live",
         "defaults": ", ".join(f"{key} {value}" for key, value in kind.defaults.items()),
         "params": json.dumps(dict(kind.schema), ensure_ascii=False, indent=2),

@@ -41,8 +41,13 @@ def list_workers(call: Call) -> None:
             str(worker.finished_runs),
             span_text(now - worker.seen_at),
             ", ".join(worker.queues) or "all",
+            ", ".join(worker.labels),
             ", ".join(worker.job_types),
         )
         for worker in found
     ]
-    emit_table(("ID", "WORKER", "STATE", "SLOTS", "DONE", "SEEN", "QUEUES", "TYPES"), rows, shrink=(7, 6))
+    emit_table(
+        ("ID", "WORKER", "STATE", "SLOTS", "DONE", "SEEN", "QUEUES", "LABELS", "TYPES"),
+        rows,
+        shrink=(8, 6, 7),
+    )

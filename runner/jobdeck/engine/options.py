@@ -24,6 +24,8 @@ class WorkerOptions:
 
     queues: tuple[str, ...] = ()
     """Empty: every queue."""
+    labels: tuple[str, ...] = ()
+    """What it offers; its plugins are chosen by them already."""
     concurrency: int = limits.WORKER_CONCURRENCY
     lease: float = limits.LEASE
     poll: float = 1.0

@@ -136,7 +136,7 @@ class Worker:
             await self._leave()
 
     async def _register(self) -> None:
-        types = tuple(plugin.job_type() for plugin in self._parts.plugins.by_type.values())
+        plugins = self._parts.plugins
         await self._database.write(
             register,
             Register(
@@ -147,7 +147,9 @@ class Worker:
                 queues=self._options.queues,
                 slots=self._options.concurrency,
                 lease_us=self._options.lease_us,
-                types=types,
+                types=tuple(plugin.job_type() for plugin in plugins.installed.values()),
+                takes=tuple(plugins.by_type),
+                labels=self._options.labels,
             ),
         )
 

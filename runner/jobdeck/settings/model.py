@@ -60,6 +60,12 @@ def _seconds(number: float) -> timedelta:
 Queues = Annotated[
     list[Annotated[str, Field(pattern=limits.QUEUE_PATTERN)]], NoDecode, BeforeValidator(_split_list)
 ]
+Types = Annotated[
+    list[Annotated[str, Field(pattern=limits.JOB_TYPE_PATTERN)]], NoDecode, BeforeValidator(_split_list)
+]
+Labels = Annotated[
+    list[Annotated[str, Field(pattern=limits.LABEL_PATTERN)]], NoDecode, BeforeValidator(_split_list)
+]
 Modules = Annotated[list[Annotated[str, Field(pattern=_MODULE)]], NoDecode, BeforeValidator(_split_list)]
 Networks = Annotated[list[Annotated[str, AfterValidator(_network)]], NoDecode, BeforeValidator(_split_list)]
 TargetName = Annotated[str, Field(pattern=_TARGET)]
@@ -80,6 +86,12 @@ class RunnerSettings(Section):
 
     queues: Queues = []
     """Queues to work on; empty means all."""
+    types: Types = []
+    """Job types to take; empty means all that are installed and whose labels it has."""
+    labels: Labels = []
+    """What this worker offers, like "gpu", to job types that ask for it."""
+    processes: Annotated[int, Field(ge=1, le=limits.PROCESSES_MAX)] = 1
+    """Worker processes of one `jobdeck runner`; more than 1 are supervised by a parent."""
     concurrency: Annotated[int, Field(ge=1, le=1000)] = limits.WORKER_CONCURRENCY
     """Runs at the same time."""
     lease: Annotated[Duration, Field(ge=_seconds(2))] = _seconds(limits.LEASE)

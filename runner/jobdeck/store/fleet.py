@@ -1,9 +1,9 @@
-"""Workers and the job types they know."""
+"""Workers, the job types they know and the runs they take."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -32,6 +32,10 @@ class Register:
     slots: int
     lease_us: int
     types: tuple[JobType, ...]
+    """Everything installed beside it: made known, whether this worker takes it or not."""
+    takes: tuple[str, ...]
+    """Names of the types whose runs it takes."""
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,8 @@ def register(tx: Tx, items: Sequence[Register]) -> Sequence[JobdeckError | None]
                 "pid": item.pid,
                 "version": item.version,
                 "queues": json.dumps(item.queues),
-                "job_types": json.dumps([kind.name for kind in item.types]),
+                "job_types": json.dumps(item.takes),
+                "labels": json.dumps(item.labels),
                 "slots": item.slots,
                 "state": "live",
                 "started_at": tx.now,
@@ -99,6 +104,7 @@ def _type_row(kind: JobType) -> dict[str, Any]:
         "package": kind.package,
         "version": kind.version,
         "description": kind.description,
+        "labels": json.dumps(kind.labels),
     }
 
 
@@ -138,6 +144,7 @@ def _worker(row: Any, now: int, running: int) -> Worker:
         started_at=from_us(row["started_at"]),
         seen_at=from_us(row["seen_at"]),
         finished_runs=row["finished_runs"],
+        labels=tuple(json.loads(row["labels"])),
     )
 
 
@@ -157,23 +164,34 @@ def _state(row: Any, now: int, running: int) -> str:
 class LiveWork:
     """What the live workers can take: their job types, each with the queues served (None: every queue)."""
 
-    any_worker: bool
     served: frozenset[tuple[str, str | None]]
+    offered: tuple[frozenset[str], ...]
+    """The labels of each live worker."""
+    needed: Mapping[str, tuple[str, ...]]
+    """The labels of the job types that ask for any."""
 
     def refusal(self, job_type: str, queue: str) -> str | None:
-        """Why nobody takes a due run of this type and queue; None where somebody can."""
+        """Why nobody takes a due run of this type and queue, with what helps; None where somebody can."""
         if (job_type, None) in self.served or (job_type, queue) in self.served:
             return None
-        if not self.any_worker:
-            return "no worker is running; start one with: jobdeck runner"
-        if not any(known == job_type for known, _ in self.served):
-            return f"no live worker knows the job type {job_type}"
-        return f"no live worker takes the queue {queue}; start one with: jobdeck runner --queue {queue}"
+        labels = self.needed.get(job_type, ())
+        runner = " ".join(["jobdeck runner", *(f"--label {label}" for label in labels)])
+        if not self.offered:
+            return f"no worker is running; start one with: {runner}"
+        if not any(offered.issuperset(labels) for offered in self.offered):
+            named = f"label{'s' if len(labels) > 1 else ''} {' and '.join(labels)}"
+            return f"no live worker with {named} takes the job type {job_type}; start one with: {runner}"
+        if not any(taken == job_type for taken, _ in self.served):
+            return (
+                f"no live worker takes the job type {job_type}; where it is installed, start one with: "
+                f"{runner} --type {job_type}"
+            )
+        return f"no live worker takes the queue {queue}; start one with: {runner} --queue {queue}"
 
 
 def live_work(conn: Connection, now: int) -> LiveWork:
     """What the workers that are alive now can take."""
-    query = select(workers.c.queues, workers.c.job_types).where(
+    query = select(workers.c.queues, workers.c.job_types, workers.c.labels).where(
         workers.c.alive_until > now, workers.c.state.not_in(("stopped", "draining"))
     )
     rows = conn.execute(query).all()
@@ -183,7 +201,12 @@ def live_work(conn: Connection, now: int) -> LiveWork:
         for kind in json.loads(row.job_types)
         for queue in (json.loads(row.queues) or [None])
     }
-    return LiveWork(bool(rows), frozenset(served))
+    asking = select(job_types.c.name, job_types.c.labels).where(job_types.c.labels != "[]")
+    return LiveWork(
+        served=frozenset(served),
+        offered=tuple(frozenset(json.loads(row.labels)) for row in rows),
+        needed={row.name: tuple(json.loads(row.labels)) for row in conn.execute(asking)},
+    )
 
 
 def list_types(conn: Connection, now: int) -> list[JobType]:
@@ -211,5 +234,6 @@ def _job_type(row: Any, live: int) -> JobType:
         package=row["package"],
         version=row["version"],
         description=row["description"],
+        labels=tuple(json.loads(row["labels"])),
         live_workers=live,
     )

@@ -54,6 +54,10 @@ def _flag(name: str) -> Column[Any]:
     return Column(name, Boolean, nullable=False, server_default=text("false"))
 
 
+def _names(name: str) -> Column[Any]:
+    return Column(name, Json, nullable=False, server_default=text("'[]'"))
+
+
 def _progress() -> list[Column[Any]]:
     return [
         Column("processed", BigInteger, nullable=False, server_default=text("0")),
@@ -98,6 +102,7 @@ job_types = Table(
     Column("version", Text, nullable=False),
     Column("description", Text, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
+    _names("labels"),
 )
 
 workers = Table(
@@ -118,6 +123,7 @@ workers = Table(
     Column("alive_until", BigInteger, nullable=False),
     Column("finished_runs", BigInteger, nullable=False, server_default=text("0")),
     Column("rss_bytes", BigInteger),
+    _names("labels"),
     Index(None, "alive_until"),
 )
 

@@ -85,7 +85,7 @@ class TriggerView(View):
         if self._kind is None:
             return ()
         if self._kind.live_workers == 0:
-            return ((" ! no live worker knows this type: the run would wait", "warn"),)
+            return ((" ! no live worker takes this type: the run would wait", "warn"),)
         return ((f" {safe(self._kind.description)}", "dim"),)
 
     def _refresh(self) -> None:

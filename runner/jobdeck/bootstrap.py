@@ -182,6 +182,13 @@ async def run_worker(
         return await worker.run()
 
 
+async def check_worker(settings: Settings) -> None:
+    """Raise what would keep `run_worker` from starting with these settings: ConfigError, DatabaseError, NotFound."""
+    worker_plugins(settings)
+    async with open_database(settings) as database:
+        await make_session(database, settings)
+
+
 def worker_plugins(settings: Settings) -> Plugins:
     """The handlers that a worker with these settings takes. Raises ConfigError where it would have none."""
     from jobdeck.plugins import for_worker, load_plugins

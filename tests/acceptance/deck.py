@@ -41,6 +41,8 @@ class Deck:
     url: str
     folder: Path
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    settings: dict[str, str] = field(default_factory=dict)
+    """Variables of the environment that a test adds or changes."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -53,6 +55,7 @@ class Deck:
             "JOBDECK_RUNNER__LEASE": LEASE,
             "JOBDECK_RUNNER__SHUTDOWN_GRACE": "2s",
             "COLUMNS": "200",
+            **self.settings,
         }
 
     def run(self, *arguments: str, stdin: str = "") -> Done:

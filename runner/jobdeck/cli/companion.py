@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
-import threading
+import time
+from concurrent.futures import TimeoutError as StillWaiting
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from jobdeck.cli.keeper import Keeper
 from jobdeck.cli.output import say
 
 if TYPE_CHECKING:
     from jobdeck.settings import Settings
 
-# Seconds between two starts: doubled each time it dies, up to half a minute.
-_PAUSE_FIRST: Final = 1.0
-_PAUSE_MAX: Final = 30.0
 _QUIET_SECONDS: Final = 2.0
 _LOG_BYTES: Final = 5 * 1024 * 1024
 
@@ -32,33 +30,29 @@ class Companion:
         self._keep = keep
         # Nobody else holds the writing end: when this process is gone, however, the worker reads its end-of-file.
         self._read_end, self._write_end = os.pipe()
-        self._ending = threading.Event()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._thread = threading.Thread(target=self._watch, name="jobdeck-companion", daemon=True)
+        self._keeper = Keeper(self._spawn, tell=self._note)
 
     def start(self) -> None:
         """Start the worker and watch over it."""
-        self._process = self._spawn()
-        self._thread.start()
+        self._keeper.start()
 
-    def _watch(self) -> None:
-        pause = _PAUSE_FIRST
-        while self._process is not None:
-            self._process.wait()
-            if self._ending.wait(pause):
-                return
-            pause = min(pause * 2, _PAUSE_MAX)
-            self._process = self._spawn()
-
-    def _spawn(self) -> subprocess.Popen[bytes]:
+    def _open_log(self) -> int:
         if self._log.exists() and self._log.stat().st_size > _LOG_BYTES:
             self._log.replace(self._log.with_suffix(".log.1"))
-        descriptor = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        return os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def _note(self, line: str) -> None:
+        """A line between those of the worker: the terminal belongs to the console."""
+        with os.fdopen(self._open_log(), "a") as log:
+            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
         arguments = [sys.executable, "-m", "jobdeck", "runner"]
         if self._settings.config_file is not None:
             arguments += ["--config", str(self._settings.config_file)]
         if not self._keep:
             arguments += ["--stop-on-eof", str(self._read_end)]
+        descriptor = self._open_log()
         try:
             return subprocess.Popen(
                 arguments,
@@ -74,25 +68,22 @@ class Companion:
 
     def stop(self) -> None:
         """Let the worker end in order, unless it is to be kept."""
-        self._ending.set()
-        process = self._process
-        if process is not None and not self._keep:
-            _drain(process)
+        if self._keep:
+            self._keeper.leave()
+        else:
+            self._drain()
         os.close(self._write_end)
         os.close(self._read_end)
 
-
-def _drain(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is not None:
-        return
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(_QUIET_SECONDS)
-        return
-    except subprocess.TimeoutExpired:
-        say("waiting for running work to end; Ctrl-C gives it back at once")
-    try:
-        process.wait()
-    except KeyboardInterrupt:
-        process.send_signal(signal.SIGTERM)
-        process.wait()
+    def _drain(self) -> None:
+        self._keeper.stop()
+        try:
+            self._keeper.over.result(_QUIET_SECONDS)
+            return
+        except StillWaiting:
+            say("waiting for running work to end; Ctrl-C gives it back at once")
+        try:
+            self._keeper.over.result()
+        except KeyboardInterrupt:
+            self._keeper.stop()
+            self._keeper.over.result()

@@ -18,6 +18,7 @@ from jobdeck.cli.command import command
 if TYPE_CHECKING:
     from jobdeck.engine.worker import Worker
     from jobdeck.plugins import Plugins
+    from jobdeck.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -45,12 +46,12 @@ def runner(
         int | None, typer.Option(metavar="N", help="Worker processes; a parent watches over more than one.")
     ] = None,
     drain: Annotated[bool, typer.Option("--drain", help="End when nothing is due or running.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say what would keep it from starting, and end.")
+    ] = False,
     stop_on_eof: Annotated[int | None, typer.Option(metavar="FD", hidden=True)] = None,
 ) -> None:
     """Work on runs until stopped: SIGTERM or Ctrl-C once to finish in order, twice to stop now."""
-    from jobdeck.bootstrap import run_worker
-    from jobdeck.engine.worker import WorkerEnd
-
     own: dict[str, Any] = {
         "queues": queue or None,
         "types": job_type or None,
@@ -62,6 +63,31 @@ def runner(
     _log_to_stderr(logging.DEBUG if call.debug else logging.INFO)
     if stop_on_eof is not None:
         _stop_at_end_of(stop_on_eof)
+    if check:
+        _check(settings)
+    elif settings.runner.processes > 1:
+        raise typer.Exit(_supervise(settings, drain))
+    else:
+        _work(settings, drain)
+
+
+def _check(settings: Settings) -> None:
+    from jobdeck.bootstrap import check_worker
+
+    asyncio.run(check_worker(settings))
+
+
+def _supervise(settings: Settings, drain: bool) -> int:
+    from jobdeck.cli.supervisor import supervise
+
+    runner = settings.runner
+    return supervise(runner.processes, drain=drain, grace=runner.shutdown_grace.total_seconds())
+
+
+def _work(settings: Settings, drain: bool) -> None:
+    from jobdeck.bootstrap import run_worker
+    from jobdeck.engine.worker import WorkerEnd
+
     end = asyncio.run(run_worker(settings, drain=drain, on_start=_announce))
     if end is WorkerEnd.STUCK:
         _replace_process()
@@ -89,7 +115,7 @@ def _replace_process() -> None:
     """Start over in the same process id: a thread that never returns can only be got rid of with its process."""
     logging.getLogger(__name__).warning("a handler does not let go; the worker replaces itself")
     logging.shutdown()
-    os.execv(sys.executable, [sys.executable, "-m", "jobdeck", *sys.argv[1:]])  # noqa: S606  our own command line
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  our own command line
 
 
 class _InertFormatter(logging.Formatter):
@@ -104,7 +130,7 @@ class _InertFormatter(logging.Formatter):
 
 def _log_to_stderr(level: int) -> None:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_InertFormatter("%(asctime)s %(levelname)-7s %(message)s"))
+    handler.setFormatter(_InertFormatter("%(asctime)s %(process)d %(levelname)-7s %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.WARNING)

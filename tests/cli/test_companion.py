@@ -26,7 +26,7 @@ def started(folder: Path) -> subprocess.Popen[str]:
     """A console without a screen, in a process of its own, with its worker."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBDECK_")}
     process = subprocess.Popen(
-        [sys.executable, "-c", CONSOLE],
+        [sys.executable, "-P", "-c", CONSOLE],
         env=environment | {"JOBDECK_DATA_DIR": str(folder)},
         cwd=folder,
         stdin=subprocess.PIPE,
@@ -85,3 +85,11 @@ def test_a_killed_console_leaves_no_worker_and_a_second_one_brings_none(tmp_path
     console.kill()
     console.communicate()
     assert ended(first)
+
+
+def test_a_worker_imports_nothing_from_the_working_directory(tmp_path: Path) -> None:
+    """Opening the console in a folder of somebody else's does not run what lies there."""
+    (tmp_path / "typer.py").write_text("raise SystemExit('a stranger was here')")
+    console = started(tmp_path)
+    assert workers_named(tmp_path, 1)
+    console.communicate("", timeout=PATIENCE)

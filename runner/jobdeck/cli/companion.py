@@ -47,7 +47,8 @@ class Companion:
             log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        arguments = [sys.executable, "-m", "jobdeck", "runner"]
+        # -P: nothing is imported from the working directory, which may belong to anybody.
+        arguments = [sys.executable, "-P", "-m", "jobdeck", "runner"]
         if self._settings.config_file is not None:
             arguments += ["--config", str(self._settings.config_file)]
         if not self._keep:

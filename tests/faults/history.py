@@ -1,0 +1,98 @@
+"""What the database says happened: the tables read whole, by a connection that is not jobdeck's own."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from sqlalchemy import Connection, Table, create_engine, func, make_url, select, text
+from sqlalchemy.pool import NullPool
+
+from jobdeck.states import ACTIVE, Status
+from jobdeck.store.schema import attempts, leases, run_events, runs, workers
+
+Row: TypeAlias = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The rows of one moment; `now` is the database's clock then, microseconds UTC."""
+
+    now: int
+    runs: Sequence[Row]
+    leases: Sequence[Row] = ()
+    attempts: Sequence[Row] = ()
+    events: Sequence[Row] = ()
+    workers: Sequence[Row] = ()
+
+    @property
+    def by_id(self) -> dict[str, Row]:
+        """The runs by their id, 32 hexadecimal digits."""
+        return {row["id"].hex: row for row in self.runs}
+
+    def attempts_of(self) -> dict[str, list[Row]]:
+        """The attempts of each run by fence."""
+        return _by_run(sorted(self.attempts, key=lambda row: row["fence"]))
+
+    def events_of(self) -> dict[str, list[Row]]:
+        """The events of each run in the order they were written."""
+        return _by_run(sorted(self.events, key=lambda row: row["id"]))
+
+
+def key_of(run: Row) -> str | None:
+    """What the enqueuer called this run."""
+    key: str | None = json.loads(run["params"]).get("key")
+    return key
+
+
+def dump(url: str) -> History:
+    """Read every table in one snapshot. `url` is as in jobdeck's settings; a driver in it is not used."""
+    with _snapshot(url) as conn:
+        found = [_rows(conn, table) for table in (runs, leases, attempts, run_events, workers)]
+        return History(_now(conn), *found)
+
+
+def unsettled(url: str) -> int:
+    """How many runs wait, with nothing to wait for but a worker, or run."""
+    with _snapshot(url) as conn:
+        active = runs.c.status.in_(ACTIVE) & (
+            (runs.c.status != Status.PENDING) | (runs.c.due_at <= _now(conn))
+        )
+        return int(conn.execute(select(func.count()).select_from(runs).where(active)).scalar_one())
+
+
+@contextmanager
+def _snapshot(url: str) -> Iterator[Connection]:
+    parsed = make_url(url)
+    on_postgres = parsed.get_backend_name() == "postgresql"
+    parsed = parsed.set(drivername="postgresql+psycopg" if on_postgres else "sqlite")
+    engine = create_engine(parsed, poolclass=NullPool)
+    if on_postgres:
+        engine = engine.execution_options(isolation_level="REPEATABLE READ")
+    with engine.connect() as conn:
+        if not on_postgres:
+            conn.exec_driver_sql("BEGIN")
+        yield conn
+
+
+def _rows(conn: Connection, table: Table) -> list[Row]:
+    return [dict(row) for row in conn.execute(select(table)).mappings()]
+
+
+def _now(conn: Connection) -> int:
+    if conn.dialect.name == "sqlite":
+        return time.time_ns() // 1000
+    query = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
+    return int(conn.execute(query).scalar_one())
+
+
+def _by_run(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        found[row["run_id"].hex].append(row)
+    return found

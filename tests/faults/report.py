@@ -1,0 +1,106 @@
+"""The report: one row per case and database, gathered while the cases run, shown as a table.
+
+`python -m tests.faults.report ROWS [DOCUMENT]` prints the table of a file of rows, and puts it into the document
+between its two marks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+REPORT_VARIABLE = "JOBDECK_TEST_FAULTS_REPORT"
+"""Names the file that rows are appended to; without it they are only shown."""
+
+_BEGIN, _END = "<!-- faults: begin -->", "<!-- faults: end -->"
+_HEAD = (
+    "case", "database", "faults injected", "runs", "lost", "illegal doubles", "other breaches",
+    "longest recovery", "throughput back", "took", "note",
+)  # fmt: skip
+
+gathered: list[Row] = []
+"""The rows of this session."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one case showed on one database. Times are seconds; None where it does not apply."""
+
+    case: str
+    database: str
+    size: str
+    faults: int
+    runs: int
+    lost: int
+    doubles: int
+    other: int
+    recovery: float | None
+    throughput: float | None
+    seconds: float
+    note: str = ""
+
+
+def write_row(row: Row) -> None:
+    """Keep a row for the end of the session, and in the file that the environment names."""
+    gathered.append(row)
+    if path := os.environ.get(REPORT_VARIABLE):
+        with Path(path).open("a") as file:
+            file.write(json.dumps(asdict(row)) + "\n")
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a file."""
+    return [Row(**json.loads(line)) for line in path.read_text().splitlines()]
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as a Markdown table, by case and database."""
+    lines = [_line(_HEAD), _line(["---"] * len(_HEAD))]
+    lines += [_line(_cells(row)) for row in sorted(rows, key=lambda row: (row.case, row.database, row.note))]
+    return "\n".join(lines)
+
+
+def put_into(document: str, rows: Sequence[Row]) -> str:
+    """The document with the table between its marks. Raises ValueError where it has none."""
+    before, begin, rest = document.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not (begin and end):
+        raise ValueError(f"the document lacks {_BEGIN} or {_END}")
+    return f"{before}{begin}\n{table(rows)}\n{end}{after}"
+
+
+def _cells(row: Row) -> list[str]:
+    return [
+        row.case,
+        row.database,
+        f"{row.faults:,}",
+        f"{row.runs:,}",
+        str(row.lost),
+        str(row.doubles),
+        str(row.other),
+        "-" if row.recovery is None else f"{row.recovery:.1f} s",
+        "-" if row.throughput is None else f"{row.throughput:.0%}",
+        f"{row.seconds:.0f} s",
+        row.note,
+    ]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def main(arguments: Sequence[str]) -> None:
+    """See the module."""
+    rows = read_rows(Path(arguments[0]))
+    print(table(rows))
+    for name in arguments[1:]:
+        document = Path(name)
+        document.write_text(put_into(document.read_text(), rows))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,152 @@
+"""Workers as processes of their own: `jobdeck runner` with a configuration file, and what can be done to them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.faults.killpoints import KILL_VARIABLE, KillPoint
+from tests.faults.ledger import LEDGER_VARIABLE, Ledger
+
+ROOT = Path(__file__).parents[2]
+# Seconds; far beyond what a worker needs to end on a loaded machine.
+_PATIENCE = 60.0
+
+
+@dataclass
+class Worker:
+    """One process. Whatever breaks it is written into the ledger first."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    ledger: Ledger
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def said(self) -> str:
+        """Its log so far."""
+        return self.log.read_text(errors="replace")
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._hit("kill", signal.SIGKILL)
+        self.process.wait(_PATIENCE)
+
+    def freeze(self) -> None:
+        """SIGSTOP."""
+        self._hit("freeze", signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        self.process.send_signal(signal.SIGCONT)
+
+    def terminate(self) -> None:
+        """SIGTERM, which is no fault: the worker stops in order."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def wait(self, seconds: float = _PATIENCE) -> int:
+        """Its exit code. Raises subprocess.TimeoutExpired."""
+        return self.process.wait(seconds)
+
+    def end(self) -> None:
+        """Make sure that it is gone; no fault, for the case is over."""
+        if self.alive:
+            self.thaw()
+            self.process.kill()
+        self.process.wait(_PATIENCE)
+
+    def _hit(self, fault: str, number: signal.Signals) -> None:
+        self.ledger.fault(fault, self.pid)
+        self.process.send_signal(number)
+
+
+@dataclass
+class Workers:
+    """All workers of a case. `settings` are those of the configuration file, nested as there."""
+
+    folder: Path
+    ledger: Ledger
+    settings: Mapping[str, Any]
+    started: list[Worker] = field(default_factory=list)
+
+    def start(
+        self,
+        *arguments: str,
+        settings: Mapping[str, Any] | None = None,
+        kill: KillPoint | None = None,
+        command: str = "runner",
+        environment: Mapping[str, str] | None = None,
+    ) -> Worker:
+        """`jobdeck runner ARGUMENTS`; with `kill` by the launcher that puts the kill point in.
+
+        `settings` go over those of the case, section by section.
+        """
+        number = len(self.started)
+        config = self.folder / f"worker-{number}.toml"
+        config.write_text(as_toml(merged(self.settings, settings or {})))
+        config.chmod(0o600)
+        program = "jobdeck" if kill is None else "tests.faults.launch"
+        log = self.folder / f"worker-{number}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", program, command, "--config", str(config), *arguments],
+                env=self.environment(kill) | dict(environment or {}),
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        worker = Worker(process, log, self.ledger)
+        self.started.append(worker)
+        return worker
+
+    @property
+    def alive(self) -> list[Worker]:
+        """Those whose process has not ended."""
+        return [worker for worker in self.started if worker.alive]
+
+    def environment(self, kill: KillPoint | None = None) -> dict[str, str]:
+        """What a process of the case finds: this checkout, the ledger, the kill point, no setting of jobdeck's."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("JOBDECK_")}
+        kept |= {LEDGER_VARIABLE: str(self.ledger.path), "PYTHONPATH": str(ROOT)}
+        return kept if kill is None else kept | {KILL_VARIABLE: str(kill)}
+
+    def end(self) -> None:
+        """End them all, by their ids."""
+        for worker in self.started:
+            worker.end()
+
+
+def merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+    """`high` over `low`, section by section."""
+    found = dict(low)
+    for key, value in high.items():
+        below = found.get(key)
+        found[key] = (
+            merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+        )
+    return found
+
+
+def as_toml(settings: Mapping[str, Any]) -> str:
+    """A configuration file: plain keys first, then one table for each mapping. JSON's scalars are TOML's as well."""
+    plain = {key: value for key, value in settings.items() if not isinstance(value, Mapping)}
+    lines = [f"{key} = {json.dumps(value)}" for key, value in plain.items()]
+    for name, table in settings.items():
+        if isinstance(table, Mapping):
+            lines.append(f"\n[{name}]")
+            lines += [f"{key} = {json.dumps(value)}" for key, value in table.items()]
+    return "\n".join(lines) + "\n"

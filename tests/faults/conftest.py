@@ -11,6 +11,7 @@ import pytest
 
 from tests.faults.case import Case, Size, base_settings
 from tests.faults.ledger import LEDGER_VARIABLE, Ledger
+from tests.faults.nursery import Nursery
 from tests.faults.report import gathered, table
 from tests.faults.workers import Workers
 
@@ -44,10 +45,19 @@ def size() -> Size:
     return _size()
 
 
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """What starts the processes of all cases."""
+    nursery = Nursery()
+    yield nursery
+    nursery.close()
+
+
 @pytest.fixture
 def case(
     database_url: str,
     database_kind: str,
+    nursery: Nursery,
     tmp_path: Path,
     size: Size,
     monkeypatch: pytest.MonkeyPatch,
@@ -60,7 +70,7 @@ def case(
     folder.mkdir(mode=0o700)
     ledger = Ledger(folder / "ledger")
     monkeypatch.setenv(LEDGER_VARIABLE, str(ledger.path))
-    workers = Workers(folder, ledger, base_settings(database_url, folder))
+    workers = Workers(folder, ledger, nursery, base_settings(database_url, folder))
     try:
         yield Case(name[1].upper(), database_kind, database_url, folder, size, ledger, workers)
     finally:

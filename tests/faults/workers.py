@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +12,8 @@ from typing import Any
 
 from tests.faults.killpoints import KILL_VARIABLE, KillPoint
 from tests.faults.ledger import LEDGER_VARIABLE, Ledger
+from tests.faults.nursery import ROOT, Child, Nursery
 
-ROOT = Path(__file__).parents[2]
 # Seconds; far beyond what a worker needs to end on a loaded machine.
 _PATIENCE = 60.0
 
@@ -24,7 +22,7 @@ _PATIENCE = 60.0
 class Worker:
     """One process. Whatever breaks it is written into the ledger first."""
 
-    process: subprocess.Popen[bytes]
+    process: Child
     log: Path
     ledger: Ledger
 
@@ -64,8 +62,7 @@ class Worker:
     def end(self) -> None:
         """Make sure that it is gone; no fault, for the case is over."""
         if self.alive:
-            self.thaw()
-            self.process.kill()
+            self.process.send_signal(signal.SIGKILL)
         self.process.wait(_PATIENCE)
 
     def _hit(self, fault: str, number: signal.Signals) -> None:
@@ -79,6 +76,7 @@ class Workers:
 
     folder: Path
     ledger: Ledger
+    nursery: Nursery
     settings: Mapping[str, Any]
     started: list[Worker] = field(default_factory=list)
 
@@ -88,27 +86,31 @@ class Workers:
         settings: Mapping[str, Any] | None = None,
         kill: KillPoint | None = None,
         command: str = "runner",
-        environment: Mapping[str, str] | None = None,
     ) -> Worker:
         """`jobdeck runner ARGUMENTS`; with `kill` by the launcher that puts the kill point in.
 
         `settings` go over those of the case, section by section.
         """
-        number = len(self.started)
-        config = self.folder / f"worker-{number}.toml"
-        config.write_text(as_toml(merged(self.settings, settings or {})))
-        config.chmod(0o600)
         program = "jobdeck" if kill is None else "tests.faults.launch"
-        log = self.folder / f"worker-{number}.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", program, command, "--config", str(config), *arguments],
-                env=self.environment(kill) | dict(environment or {}),
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
+        config = self.config(settings or {})
+        return self._spawn(program, command, "--config", str(config), *arguments, kill=kill)
+
+    def enqueuer(self, name: str, count: int, queue: str, *, kill: KillPoint | None = None) -> Worker:
+        """A process that asks for `count` runs; see `tests.faults.enqueuer`."""
+        config = self.config({})
+        return self._spawn("tests.faults.enqueuer", str(config), name, str(count), queue, kill=kill)
+
+    def config(self, settings: Mapping[str, Any]) -> Path:
+        """A configuration file of its own: the case's settings with these over them."""
+        path = self.folder / f"process-{len(self.started)}.toml"
+        path.write_text(as_toml(merged(self.settings, settings)))
+        path.chmod(0o600)
+        return path
+
+    def _spawn(self, module: str, *arguments: str, kill: KillPoint | None) -> Worker:
+        log = self.folder / f"process-{len(self.started)}.log"
+        environment = self.environment(kill)
+        process = self.nursery.start(module, arguments, environment=environment, folder=self.folder, log=log)
         worker = Worker(process, log, self.ledger)
         self.started.append(worker)
         return worker

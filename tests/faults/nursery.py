@@ -1,0 +1,158 @@
+"""Starts the processes of the cases quickly: everything they import is imported once, then each is a fork of that.
+
+The imports are nine tenths of what a worker's start costs, and the cases start hundreds. A child is a process like
+any other: its own environment, folder, standard streams and exit code; it runs a module as `python -m` does.
+
+`python -m tests.faults.nursery` reads one request per line and writes one answer per line; with the end of its
+input it kills what it has started and ends, so that nothing outlives the tests.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+
+_PRELOADED = (
+    "jobdeck.cli.main",
+    "jobdeck.cli.runner",
+    "jobdeck.bootstrap",
+    "jobdeck.engine.worker",
+    "jobdeck.store.sqlite",
+    "jobdeck.store.postgres",
+    "jobdeck_handlers.http_sync",
+    "tests.faults.handlers",
+)
+ROOT = Path(__file__).parents[2]
+
+
+class Child:
+    """One process started by a nursery."""
+
+    def __init__(self, nursery: Nursery, pid: int) -> None:
+        self._nursery = nursery
+        self._ended = os.pidfd_open(pid)
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Its exit code; None while it is there. Negative where a signal has ended it."""
+        with suppress(subprocess.TimeoutExpired):
+            return self.wait(0)
+        return None
+
+    def wait(self, seconds: float) -> int:
+        """Its exit code. Raises subprocess.TimeoutExpired."""
+        if self.returncode is None:
+            if not select.select([self._ended], [], [], seconds)[0]:
+                raise subprocess.TimeoutExpired(f"process {self.pid}", seconds)
+            self.returncode = self._nursery.ask(reap=self.pid)
+            os.close(self._ended)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Signal it, if it is still there."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+
+class Nursery:
+    """The other end of the program, for the process of the tests; used from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.nursery"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            start_new_session=True,  # a Ctrl-C is for the tests, which then end the children in order
+        )
+
+    def start(
+        self,
+        module: str,
+        arguments: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        folder: Path,
+        log: Path,
+    ) -> Child:
+        """`python -m module arguments` in `folder`, with what it says in `log`."""
+        request = {
+            "module": module,
+            "arguments": list(arguments),
+            "environment": dict(environment),
+            "folder": str(folder),
+            "log": str(log),
+        }
+        return Child(self, self.ask(start=request))
+
+    def ask(self, **request: Any) -> int:
+        """One request, one answer."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with self._lock:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+            return int(self._process.stdout.readline())
+
+    def close(self) -> None:
+        """End it, and whatever it has started that is still there."""
+        self._process.communicate()
+
+
+def _serve() -> None:
+    children: set[int] = set()
+    # Not `for line in sys.stdin`: a fork would inherit what that has read ahead.
+    with os.fdopen(os.dup(0), "rb", buffering=0) as requests, os.fdopen(os.dup(1), "w") as answers:
+        while line := requests.readline():
+            request = json.loads(line)
+            if "start" in request:
+                answer = os.fork()
+                if answer == 0:
+                    _become(**request["start"])
+                children.add(answer)
+            else:
+                _, status = os.waitpid(request["reap"], 0)
+                answer = os.waitstatus_to_exitcode(status)
+                children.discard(request["reap"])
+            answers.write(f"{answer}\n")
+            answers.flush()
+    for pid in children:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _become(
+    module: str, arguments: list[str], environment: dict[str, str], folder: str, log: str
+) -> NoReturn:
+    """Turn a fork into the process that was asked for."""
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.closerange(3, 64)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    for name in _PRELOADED:
+        import_module(name)
+    _serve()

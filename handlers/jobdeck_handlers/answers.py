@@ -1,18 +1,20 @@
-"""What the status of an HTTP answer means for a run: is asking again of any use, and when."""
+"""What an answer of a host, or the lack of one, means for a run: is asking again of any use, and when."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+import random
 from typing import Final
 
-from jobdeck import HttpResponse
+from jobdeck import Backoff, HostBusy, HttpResponse, Snooze
 
-RETRY_AFTER_MAX: Final = 86_400.0
-"""Seconds. A server that asks for more than a day is not believed."""
+TURN_SECONDS: Final = 5.0
+"""How long a run waits in its slot for a turn at the host; then the slot is for runs that work with other hosts."""
 # Request Timeout, Too Early and Too Many Requests: the only client errors (4xx) that may pass by themselves.
 _PASSING: Final = frozenset({408, 425, 429})
 _SNIPPET: Final = 200
+# Of runs that found no turn, until the next try: a host that answers in seconds is soon free again.
+_TURN_BACKOFF: Final = Backoff(base=2.0, factor=2.0, cap=15.0)
+_SPREAD_MAX: Final = 60.0
 
 
 def may_pass(status: int) -> bool:
@@ -20,19 +22,19 @@ def may_pass(status: int) -> bool:
     return status >= 500 or status in _PASSING
 
 
-def retry_after(response: HttpResponse) -> float | None:
-    """Seconds the server asks to wait, from `Retry-After` as seconds or as a date; None if it does not say.
+def spread(seconds: float) -> float:
+    """Not before the time a server has asked for, and at a random one after it: up to as long again, or a minute.
 
-    A date is measured against the server's own `Date`, so that a wrong clock on either side does no harm.
+    So those that were turned away together do not come back together.
     """
-    text = response.headers.get("retry-after", "").strip()
-    if text.isascii() and text.isdigit():
-        return min(float(text[:12]), RETRY_AFTER_MAX)
-    until = _http_date(text)
-    if until is None:
-        return None
-    now = _http_date(response.headers.get("date", "")) or datetime.now(UTC)
-    return min(max((until - now).total_seconds(), 0.0), RETRY_AFTER_MAX)
+    return seconds + random.uniform(0.0, min(seconds, _SPREAD_MAX))
+
+
+def step_aside(error: HostBusy, attempt: int) -> Snooze:
+    """The outcome of an attempt that could not ask: later, without counting as a failure."""
+    wait = error.retry_after
+    delay = _TURN_BACKOFF.delay(attempt, random.Random()) if wait is None else spread(wait)
+    return Snooze(delay, str(error))
 
 
 def describe(response: HttpResponse) -> str:
@@ -41,11 +43,3 @@ def describe(response: HttpResponse) -> str:
     if len(body) > _SNIPPET:
         body = body[:_SNIPPET] + "…"
     return f"answered {response.status}" + (f": {body}" if body else "")
-
-
-def _http_date(text: str) -> datetime | None:
-    try:
-        found = parsedate_to_datetime(text)
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found

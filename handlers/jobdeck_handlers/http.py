@@ -13,6 +13,7 @@ from jobdeck import (
     Context,
     Discard,
     Duration,
+    HostBusy,
     HttpError,
     HttpResponse,
     Retry,
@@ -20,7 +21,7 @@ from jobdeck import (
     handler,
     limits,
 )
-from jobdeck_handlers.answers import describe, may_pass, retry_after
+from jobdeck_handlers.answers import TURN_SECONDS, describe, may_pass, spread, step_aside
 from jobdeck_handlers.headers import HeaderValue, reveal
 
 PAYLOAD_BYTES: Final = limits.PARAMS_BYTES
@@ -71,27 +72,31 @@ class HttpParams(BaseModel, extra="forbid"):
 
 
 class Failure(Exception):
-    """One URL did not answer with 2xx."""
+    """One URL did not answer with 2xx; `busy` where it was not even asked."""
 
-    def __init__(self, reason: str, *, may_pass: bool, retry_after: float | None = None) -> None:
+    def __init__(
+        self, reason: str, *, may_pass: bool, retry_after: float | None = None, busy: HostBusy | None = None
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.may_pass = may_pass
         self.retry_after = retry_after
+        self.busy = busy
 
 
 @handler("http", title="HTTP request", category="http")
 async def http(ctx: Context, params: HttpParams) -> dict[str, Any]:
     """Send one HTTP request; 2xx completes the run, and the answer and its timing are the result.
 
-    408, 425, 429, 5xx and failed connections are tried again by the run's retry rule; other answers end it.
+    408, 425, 429, 5xx and failed connections are tried again by the run's retry rule; other answers end it. Where the
+    worker has as many requests to the host under way as it may, the run comes back later without burning an attempt.
     """
     headers = reveal(params.headers)
     try:
         return await _send(ctx, params, params.url, headers, fallback=False)
     except Failure as failure:
         if params.fallback_url is None:
-            raise _verdict(failure) from None
+            raise _verdict(ctx, failure) from None
         first = failure
     ctx.log.warn("trying the fallback URL", reason=first.reason)
     try:
@@ -99,7 +104,10 @@ async def http(ctx: Context, params: HttpParams) -> dict[str, Any]:
     except Failure as second:
         reason = f"{first.reason}; then the fallback: {second.reason}"
         passing = first.may_pass or second.may_pass
-        raise _verdict(Failure(reason, may_pass=passing, retry_after=first.retry_after)) from None
+        both = Failure(
+            reason, may_pass=passing, retry_after=first.retry_after, busy=first.busy and second.busy
+        )
+        raise _verdict(ctx, both) from None
 
 
 async def _send(
@@ -115,7 +123,10 @@ async def _send(
             deadline=params.timeout.total_seconds(),
             max_bytes=BODY_BYTES,
             on_overflow="truncate",
+            patience=TURN_SECONDS,
         )
+    except HostBusy as error:
+        raise Failure(str(error), may_pass=True, retry_after=error.retry_after, busy=error) from None
     except HttpError as error:
         # What breaks a rule before anything is sent is a ValidationError too; it will break it every time.
         raise Failure(str(error), may_pass=not isinstance(error, ValidationError)) from None
@@ -123,7 +134,7 @@ async def _send(
     if not response.ok:
         ctx.log.warn("refused", **answer | {"response_body": answer["response_body"][:_LOGGED_CHARS]})
         reason = f"{urlsplit(url).hostname} {describe(response)}"
-        raise Failure(reason, may_pass=may_pass(response.status), retry_after=retry_after(response))
+        raise Failure(reason, may_pass=may_pass(response.status), retry_after=response.retry_after)
     ctx.log.info("answered", response_code=response.status, total_ms=response.timing.total_ms)
     return answer
 
@@ -145,7 +156,9 @@ def _stored(response: HttpResponse) -> dict[str, Any]:
     }
 
 
-def _verdict(failure: Failure) -> Exception:
+def _verdict(ctx: Context, failure: Failure) -> Exception:
+    if failure.busy is not None:
+        return step_aside(failure.busy, ctx.attempt)
     if not failure.may_pass:
         return Discard(failure.reason)
-    return Retry(failure.reason, after=failure.retry_after)
+    return Retry(failure.reason, after=None if failure.retry_after is None else spread(failure.retry_after))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from jobdeck.context import CancelReason, Context, RunLog
     from jobdeck.durations import Duration
     from jobdeck.errors import JobdeckError, StaleLease, ValidationError
-    from jobdeck.net import GuardedClient, HttpError, HttpResponse
+    from jobdeck.net import GuardedClient, HostBusy, HttpError, HttpResponse
     from jobdeck.outcome import Cancelled, Discard, Retry, Snooze
     from jobdeck.process import SupervisedProcess
     from jobdeck.retry import Backoff
@@ -32,6 +32,7 @@ _HOMES = {
     "Duration": "jobdeck.durations",
     "GuardedClient": "jobdeck.net",
     "HandlerSpec": "jobdeck.spec",
+    "HostBusy": "jobdeck.net",
     "HttpError": "jobdeck.net",
     "HttpResponse": "jobdeck.net",
     "JobdeckError": "jobdeck.errors",
@@ -54,6 +55,7 @@ __all__ = [
     "Duration",
     "GuardedClient",
     "HandlerSpec",
+    "HostBusy",
     "HttpError",
     "HttpResponse",
     "JobdeckError",

@@ -247,7 +247,7 @@ def _parts(settings: Settings, database: Database, plugins: Plugins) -> Any:
     return WorkerParts(
         database=database,
         plugins=plugins,
-        http=lambda: GuardedClient(AddressPolicy(settings.http.allow)),
+        http=lambda: GuardedClient(AddressPolicy(settings.http.allow), per_host=settings.http.per_host),
         enqueue_child=_child_maker(settings, database, plugins),
         settings_for=_settings_finder(settings, plugins),
     )

@@ -58,6 +58,7 @@ WORKER_CONCURRENCY: Final = 10
 # Job types that run on their own schedule only and stand in no list of a team.
 SYSTEM_TYPES: Final = "system."
 PROCESSES_MAX: Final = 64
+HTTP_PER_HOST: Final = 10
 DEFAULT_QUEUE: Final = "default"
 DEFAULT_TEAM: Final = "default"
 DEFAULT_PROJECT: Final = "default"

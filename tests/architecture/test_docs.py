@@ -44,6 +44,7 @@ def test_every_exit_code_is_explained() -> None:
         f"{limits.TIMEOUT_MAX:,} s",
         f"base {limits.BACKOFF_BASE:.0f} s, factor {limits.BACKOFF_FACTOR:.0f}, cap 1 h",
         f"{limits.CANCEL_GRACE:.0f} s, {limits.SHUTDOWN_GRACE:.0f} s",
+        f"| requests of one worker to one host at the same time | 1-1,000 | {limits.HTTP_PER_HOST} |",
         f"| 1-{limits.PAGE_MAX} | {limits.PAGE_DEFAULT} |",
         f"| {limits.ENQUEUE_BATCH:,} |",
         f"{limits.QUEUE_CHARS} characters",

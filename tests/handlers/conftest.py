@@ -10,6 +10,7 @@ import pytest
 
 from jobdeck import GuardedClient
 from jobdeck.net import AddressPolicy
+from jobdeck.testing.clock import FakeClock
 from tests.handlers.api import Api, serving
 from tests.handlers.context import RecordingContext
 from tests.handlers.databases import Database
@@ -26,9 +27,15 @@ def api() -> Iterator[Api]:
 
 
 @pytest.fixture
-async def client() -> AsyncIterator[GuardedClient]:
+def clock() -> FakeClock:
+    """What the client measures pauses by; it moves when a context sleeps."""
+    return FakeClock()
+
+
+@pytest.fixture
+async def client(clock: FakeClock) -> AsyncIterator[GuardedClient]:
     """The guarded client, with loopback opened as a server's configuration would."""
-    async with GuardedClient(AddressPolicy(["127.0.0.1/32"])) as guarded:
+    async with GuardedClient(AddressPolicy(["127.0.0.1/32"]), clock=clock) as guarded:
         yield guarded
 
 
@@ -51,10 +58,11 @@ def database(database_kind: str, tmp_path: Path, request: pytest.FixtureRequest)
 
 
 @pytest.fixture
-def attempt(client: GuardedClient, database: Database) -> MakeContext:
+def attempt(client: GuardedClient, clock: FakeClock, database: Database) -> MakeContext:
     """Makes contexts of attempts whose project's data file is the database."""
 
     def make(**options: Any) -> RecordingContext:
-        return RecordingContext(client, options.pop("settings", {"data_file_url": database.url}), **options)
+        settings = options.pop("settings", {"data_file_url": database.url})
+        return RecordingContext(client, settings, clock=clock, **options)
 
     return make

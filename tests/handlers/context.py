@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from jobdeck import Cancelled, CancelReason, Context, GuardedClient, RunLog
+from jobdeck.testing.clock import FakeClock
 
 RUN, OTHER_RUN, THIRD_RUN, FOURTH_RUN = (UUID(f"01890000-0000-7000-8000-{n:012d}") for n in range(1, 5))
 
@@ -29,12 +30,13 @@ class RecordingLog(RunLog):
 
 @dataclass
 class RecordingContext(Context):
-    """One attempt of a run. `sleep` takes no time; `before_look` is called before each look for a cancel."""
+    """One attempt of a run. `sleep` takes `clock`'s time alone; `before_look` comes before each look for a cancel."""
 
     client: GuardedClient
     settings: Mapping[str, Any]
     run_id: UUID = RUN
     fence: int = 1
+    clock: FakeClock = field(default_factory=FakeClock)
     before_look: Callable[[RecordingContext], None] = lambda _: None
     log: RecordingLog = field(default_factory=RecordingLog)
     progresses: list[dict[str, Any]] = field(default_factory=list)
@@ -79,6 +81,7 @@ class RecordingContext(Context):
     async def sleep(self, seconds: float | timedelta | str) -> None:
         assert isinstance(seconds, float | int)
         self.slept.append(seconds)
+        self.clock.advance(seconds)
         self.raise_if_cancelled()
 
     def sleep_sync(self, seconds: float | timedelta | str) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from jobdeck import Discard, GuardedClient, Retry, ValidationError
+from jobdeck import Discard, GuardedClient, Retry, Snooze, ValidationError
+from jobdeck.net import AddressPolicy
 from jobdeck_handlers.http import BODY_BYTES, http
 from tests.handlers.api import Api, Asked, Reply
 from tests.handlers.context import RecordingContext
@@ -75,7 +76,8 @@ async def test_other_answers(status: int, outcome: type[Exception], ctx: Recordi
     with pytest.raises(outcome, match=f'127.0.0.1 answered {status}: {{"detail": "no"}}') as caught:
         await send(ctx, api.url("/x"))
     if isinstance(caught.value, Retry):
-        assert caught.value.after == timedelta(seconds=9)
+        assert caught.value.after is not None
+        assert timedelta(seconds=9) <= caught.value.after <= timedelta(seconds=18)
     [logged] = ctx.log.with_message("refused")
     assert (logged["response_code"], logged["response_body"]) == (status, '{"detail": "no"}')
     assert len(api.asked) == 1
@@ -125,6 +127,33 @@ async def test_when_both_fail(
     with pytest.raises(outcome, match=f"answered {first}.*then the fallback: .*answered {second}"):
         await send(ctx, api.url("/a"), fallback_url=api.url("/b"))
     assert len(api.asked) == 2
+
+
+async def test_a_run_that_gets_no_turn_comes_back_without_burning_an_attempt(
+    ctx: RecordingContext, api: Api, client: GuardedClient
+) -> None:
+    """A host that has asked for a pause is not asked; the run waits that long and up to a minute more."""
+    api.plan.append(Reply(status=503, headers={"Retry-After": "100"}))
+    with pytest.raises(Retry):
+        await send(ctx, api.url("/a"))
+    with pytest.raises(Snooze, match="left alone for another 100 s") as caught:
+        await send(ctx, api.url("/a"))
+    assert timedelta(seconds=100) <= caught.value.delay <= timedelta(seconds=160)
+    with pytest.raises(Snooze):
+        await send(ctx, api.url("/a"), fallback_url=api.url("/b"))
+    assert len(api.asked) == 1
+
+
+async def test_a_host_without_a_turn_is_what_the_fallback_is_for(api: Api) -> None:
+    """Where the first host cannot be asked, the other one is."""
+    elsewhere = api.url("/b").replace("127.0.0.1", "localhost")
+    async with GuardedClient(AddressPolicy(["localhost", "127.0.0.1"])) as client:
+        ctx = RecordingContext(client, {})
+        api.plan.extend([Reply(status=429, headers={"Retry-After": "100"}), Reply("up")])
+        with pytest.raises(Retry):
+            await send(ctx, api.url("/a"))
+        assert (await send(ctx, api.url("/a"), fallback_url=elsewhere))["fallback"]
+    assert [asked.path for asked in api.asked] == ["/a", "/b"]
 
 
 @pytest.mark.parametrize(

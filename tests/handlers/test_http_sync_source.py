@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from jobdeck import Cancelled, CancelReason, Discard, Retry
+from jobdeck import Cancelled, CancelReason, Discard, Retry, Snooze
+from jobdeck.testing.clock import FakeClock
 from jobdeck_handlers.http_sync import source
 from jobdeck_handlers.http_sync.paging import next_link
 from tests.handlers.api import Api, Reply
@@ -50,8 +51,13 @@ async def test_waits_as_long_as_the_source_asks(
     assert len(api.asked) == 2
 
 
-async def test_a_long_wait_gives_the_slot_back(api: Api, attempt: MakeContext, database: Database) -> None:
-    """What would take longer than five minutes comes as a later attempt, which goes on from the checkpoint."""
+async def test_a_long_wait_gives_the_slot_back(
+    api: Api, attempt: MakeContext, database: Database, clock: FakeClock
+) -> None:
+    """What would take longer than five minutes comes as a later attempt, which goes on from the checkpoint.
+
+    One that comes too early asks nothing and burns no attempt.
+    """
     api.records = users(25)
     stop = Reply(status=429, headers={"Retry-After": "3600"})
     api.routes["/limited"] = lambda asked: (
@@ -59,10 +65,15 @@ async def test_a_long_wait_gives_the_slot_back(api: Api, attempt: MakeContext, d
     )
     with pytest.raises(Retry, match="answered 429") as caught:
         await sync(attempt(), api.url("/limited"), **BY_PAGE)
-    assert caught.value.after == timedelta(hours=1)
+    assert caught.value.after is not None
+    assert timedelta(hours=1) <= caught.value.after <= timedelta(hours=1, minutes=1)
     api.routes["/limited"] = api.builtin("/pages")
     asked = len(api.asked)
-    assert counts(await sync(attempt(fence=2), api.url("/limited"), **BY_PAGE)) == (25, 0, 0)
+    with pytest.raises(Snooze, match="asks to be left alone for another 3600 s"):
+        await sync(attempt(fence=2), api.url("/limited"), **BY_PAGE)
+    assert len(api.asked) == asked
+    clock.advance(3_600)
+    assert counts(await sync(attempt(fence=3), api.url("/limited"), **BY_PAGE)) == (25, 0, 0)
     assert api.asked[asked].query["page"] == "3"
 
 

@@ -242,8 +242,9 @@ async def test_ipv6_literal(serve: Serve, client: GuardedClient) -> None:
     assert b"\r\nHost: [::1]:" in server.requests[0]
 
 
-async def test_the_pool_is_bounded_by_the_deadline(serve: Serve, client: GuardedClient) -> None:
+async def test_the_pool_is_bounded_by_the_deadline(serve: Serve) -> None:
     """A request that finds no free connection ends by its own deadline and says what it waited for."""
+    client = GuardedClient(AddressPolicy(["127.0.0.1"]), per_host=100)
     release = asyncio.Event()
 
     async def held(peer: Peer) -> None:
@@ -259,6 +260,7 @@ async def test_the_pool_is_bounded_by_the_deadline(serve: Serve, client: Guarded
         await client.request("GET", server.url, deadline=0.05)
     release.set()
     assert [got.body for got in await asyncio.gather(*busy)] == [b"ok"] * 20
+    await client.aclose()
 
 
 def answer(body: bytes, *, truncated: bool = False, **headers: str) -> HttpResponse:

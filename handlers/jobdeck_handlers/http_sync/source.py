@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from jobdeck import Context, Discard, HttpError, HttpResponse, Retry, ValidationError
-from jobdeck_handlers.answers import describe, may_pass, retry_after
+from jobdeck import Context, Discard, HostBusy, HttpError, HttpResponse, Retry, ValidationError
+from jobdeck_handlers.answers import TURN_SECONDS, describe, may_pass, spread, step_aside
 from jobdeck_handlers.headers import reveal
 from jobdeck_handlers.http_sync import paging
 from jobdeck_handlers.http_sync.paging import Position
@@ -64,7 +64,8 @@ class _Patience:
         backoff = min(_BACKOFF_FIRST * 2.0 ** (self.tries - 1), _BACKOFF_MAX)
         delay = max(trouble.retry_after or 0.0, backoff)
         if self.waited + delay > WAIT_SECONDS or (self.tries >= TRIES and not trouble.busy):
-            raise Retry(trouble.reason, after=trouble.retry_after)
+            after = None if trouble.retry_after is None else spread(trouble.retry_after)
+            raise Retry(trouble.reason, after=after)
         # Up to a tenth more, so that many workers that were turned away together do not come back together.
         delay += random.uniform(0, delay / 10)
         self.waited += delay
@@ -126,7 +127,11 @@ class Source:
                 deadline=PAGE_SECONDS,
                 max_bytes=PAGE_BYTES,
                 on_overflow="truncate",
+                patience=TURN_SECONDS,
             )
+        except HostBusy as error:
+            # What is synced so far is kept: the run goes on from there.
+            raise step_aside(error, self.ctx.attempt) from None
         except HttpError as error:
             # What breaks a rule before anything is sent is a ValidationError too; it will break it every time.
             if isinstance(error, ValidationError):
@@ -138,7 +143,7 @@ class Source:
         reason = f"{urlsplit(self.params.url).hostname} {describe(response)}"
         if not may_pass(response.status):
             raise Discard(reason)
-        return _Trouble(reason, response.status in _BUSY, retry_after(response))
+        return _Trouble(reason, response.status in _BUSY, response.retry_after)
 
     def _json(self, response: HttpResponse) -> Any:
         if response.status == 204:

@@ -13,11 +13,14 @@ from typing import Any, Final, Literal, Self, TypeAlias, TypeVar
 import certifi
 import httpcore
 
+from jobdeck.clock import Clock, SystemClock
+from jobdeck.limits import HTTP_PER_HOST
 from jobdeck.net.address import AddressPolicy
 from jobdeck.net.connect import Connector, explain
 from jobdeck.net.errors import BadResponse, DeadlineExceeded, InvalidRequest, ResponseTooLarge
 from jobdeck.net.exchange import Exchange
 from jobdeck.net.headers import check_headers
+from jobdeck.net.hosts import PATIENCE, Hosts
 from jobdeck.net.pool import Pool
 from jobdeck.net.resolver import Resolver, SystemResolver
 from jobdeck.net.response import Headers, HttpResponse
@@ -39,7 +42,8 @@ class GuardedClient:
     Redirects are returned, never followed; proxies and certificates named in the environment are ignored;
     cookies are not kept; bodies are not decompressed; a failed request is not sent again. Connections are
     kept open for 2 s and used again; an address is checked at each connect. Belongs to one event loop, the
-    one of its first request. `max_bytes` and `deadline` (seconds) are the defaults of `request`.
+    one of its first request. `max_bytes` and `deadline` (seconds) are the defaults of `request`; at most
+    `per_host` requests to one host are under way at a time, and none while the host asks for a pause.
     """
 
     def __init__(
@@ -48,12 +52,15 @@ class GuardedClient:
         *,
         max_bytes: int = MAX_BYTES,
         deadline: float = DEADLINE,
+        per_host: int = HTTP_PER_HOST,
         user_agent: str = "jobdeck",
         resolver: Resolver | None = None,
         ssl_context: ssl.SSLContext | None = None,
         dialer: httpcore.AsyncNetworkBackend | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._policy = policy
+        self._hosts = Hosts(_positive("per_host", per_host), clock or SystemClock())
         self._max_bytes = _positive("max_bytes", max_bytes)
         self._deadline = _positive("deadline", deadline)
         self._user_agent = user_agent
@@ -95,14 +102,16 @@ class GuardedClient:
         deadline: float | None = None,
         max_bytes: int | None = None,
         on_overflow: OnOverflow = "error",
+        patience: float = PATIENCE,
     ) -> HttpResponse:
         """Send one request and read its response, whatever the status.
 
         `params` join the query of `url` (see check_url); `json` (None = no body) or `content` is the body.
         `deadline` is seconds for everything, name lookup to last byte; `max_bytes` caps the raw body:
         beyond it ResponseTooLarge is raised, or with `on_overflow="truncate"` the beginning is returned.
+        `patience` is how many seconds it may wait, before that, for its turn at the host.
 
-        Raises InvalidUrl, InvalidRequest and BlockedAddress before anything is sent; ConnectFailed,
+        Raises InvalidUrl, InvalidRequest, BlockedAddress and HostBusy before anything is sent; ConnectFailed,
         DeadlineExceeded, BadResponse, ResponseTooLarge. Cancelling it closes its connection.
         """
         checked = check_url(url, self._policy, params=params)
@@ -110,13 +119,17 @@ class GuardedClient:
         seconds = self._deadline if deadline is None else _positive("deadline", deadline)
         exchange = Exchange(checked, limit)
         request = self._build(method, checked, headers or {}, _body(json, content))
-        try:
-            async with asyncio.timeout(seconds):
-                return await self._perform(request, exchange, limit, on_overflow)
-        except TimeoutError:
-            raise DeadlineExceeded(
-                f"{checked.origin} did not finish within {seconds:g} s; it was still {exchange.phase}"
-            ) from None
+        async with self._hosts.place(checked.host, patience):
+            exchange.begin()
+            try:
+                async with asyncio.timeout(seconds):
+                    response = await self._perform(request, exchange, limit, on_overflow)
+            except TimeoutError:
+                raise DeadlineExceeded(
+                    f"{checked.origin} did not finish within {seconds:g} s; it was still {exchange.phase}"
+                ) from None
+            self._hosts.answered(checked.host, response)
+            return response
 
     def _build(
         self,

@@ -6,6 +6,7 @@ HttpError                    1   base: catch this to catch all of them
 ├── BlockedAddress           2   the target is not public and not in the allow-list (ditto)
 ├── ConnectFailed            1   name not found, refused, unreachable, TLS failed
 ├── DeadlineExceeded         1   the whole exchange did not end in time
+├── HostBusy                 1   the host has as many requests of this worker as it may, or asked for a pause
 ├── BadResponse              1   closed early, not HTTP, endless headers, not the JSON it should be
 └── ResponseTooLarge         1   more body than `max_bytes`
 
@@ -51,6 +52,19 @@ class DeadlineExceeded(HttpError):
     """The exchange did not end within its deadline."""
 
     code = "deadline_exceeded"
+
+
+class HostBusy(HttpError):
+    """Nothing was sent: the host has its share of requests already, or has asked to be left alone for a while.
+
+    `retry_after` is how many seconds it asked for; None where only its places are taken.
+    """
+
+    code = "host_busy"
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class BadResponse(HttpError):

@@ -40,6 +40,10 @@ class Exchange:
         self._wire_limit = 2 * HEAD_BYTES + _FRAMING * max_bytes
         self._received = 0
         self._head_done = False
+        self.begin()
+
+    def begin(self) -> None:
+        """Start the clock: the wait for a turn at the host is over."""
         self._started = self._connecting = self._connected = self._sent = self._head = time.monotonic()
 
     def connecting(self) -> None:

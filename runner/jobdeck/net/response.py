@@ -7,10 +7,15 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from jobdeck.net.errors import BadResponse
 from jobdeck.net.exchange import HttpTiming
+
+RETRY_AFTER_MAX: Final = 86_400.0
+"""Most seconds that a server can make us wait."""
 
 # A charset is a name from a stranger: only these may choose a codec (Python has some that are no charsets).
 _CHARSETS: Final = {
@@ -73,6 +78,22 @@ class HttpResponse:
         """A status of 200-299. A redirect is not ok: it is never followed."""
         return 200 <= self.status < 300
 
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds the server asks to wait, from `Retry-After` as seconds or as a date; None if it does not say.
+
+        A date is measured against the server's own `Date`, so that a wrong clock on either side does no harm. A
+        server that asks for more than a day is not believed.
+        """
+        text = self.headers.get("retry-after", "").strip()
+        if text.isascii() and text.isdigit():
+            return min(float(text[:12]), RETRY_AFTER_MAX)
+        until = _http_date(text)
+        if until is None:
+            return None
+        now = _http_date(self.headers.get("date", "")) or datetime.now(UTC)
+        return min(max((until - now).total_seconds(), 0.0), RETRY_AFTER_MAX)
+
     def text(self) -> str:
         """The body as text in the charset of Content-Type, else UTF-8; wrong bytes become U+FFFD.
 
@@ -109,6 +130,14 @@ class HttpResponse:
             raise BadResponse(
                 "the server compressed the body though it was asked not to; body has the raw bytes"
             )
+
+
+def _http_date(text: str) -> datetime | None:
+    try:
+        found = parsedate_to_datetime(text)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -120,6 +120,8 @@ class HttpSettings(Section):
 
     allow: Networks = []
     """Private networks that handlers may call, like "127.0.0.1/32"; public https is always open."""
+    per_host: Annotated[int, Field(ge=1, le=1000)] = limits.HTTP_PER_HOST
+    """Requests of one worker to one host at a time; a run that gets no turn gives its slot back for a while."""
 
 
 class CommandSettings(Section):

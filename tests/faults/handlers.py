@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,10 +53,76 @@ def working(ctx: Context, key: str) -> Iterator[None]:
     passing("handler.end")
 
 
+class Pattern(BaseModel):
+    """A match that takes exponential time."""
+
+    key: str
+    chars: int
+
+
 @handler("work", max_attempts=10, backoff=Backoff(base=0.1, cap=1.0))
 async def work(ctx: Context, params: Work) -> str:
     """Wait, write the effect, wait again."""
     with working(ctx, params.key):
         await ctx.sleep(params.seconds)
     await ctx.sleep(params.after)
+    return params.key
+
+
+@handler("blocks", max_attempts=10)
+async def blocks(ctx: Context, params: Work) -> None:
+    """Block the loop of all handlers."""
+    with working(ctx, params.key):
+        time.sleep(params.seconds)  # noqa: ASYNC251  the fault itself
+
+
+@handler("matches", max_attempts=10)
+async def matches(ctx: Context, params: Pattern) -> None:
+    """Hold the interpreter of the worker."""
+    with working(ctx, params.key):
+        catastrophe(params.chars)
+
+
+@handler("matches_apart", max_attempts=10, isolation="process")
+async def matches_apart(ctx: Context, params: Pattern) -> None:
+    """Hold an interpreter of its own."""
+    with working(ctx, params.key):
+        catastrophe(params.chars)
+
+
+def catastrophe(chars: int) -> None:
+    """A match whose time doubles with every character, and which holds the interpreter all the while."""
+    assert re.match(r"(a+)+$", "a" * chars + "b") is None
+
+
+@handler("ticks")
+async def ticks(ctx: Context, params: Work) -> float:
+    """Wake a hundred times a second for `seconds`; the longest delay of a wake-up is the result."""
+    longest = 0.0
+    with working(ctx, params.key):
+        over = time.monotonic() + params.seconds
+        while (before := time.monotonic()) < over:
+            await asyncio.sleep(0.01)
+            longest = max(longest, time.monotonic() - before - 0.01)
+    return longest
+
+
+@handler("ignores", cancel_grace="60s")
+async def ignores(ctx: Context, params: Work) -> str:
+    """Never look whether it should stop; there is time enough to end by itself."""
+    with working(ctx, params.key):
+        await asyncio.sleep(params.seconds)
+    return params.key
+
+
+@handler("deaf", cancel_grace="500ms", max_attempts=1)
+async def deaf(ctx: Context, params: Work) -> str:
+    """Swallow every cancellation and go on for `seconds`."""
+    with working(ctx, params.key):
+        over = time.monotonic() + params.seconds
+        while time.monotonic() < over:
+            try:
+                await asyncio.sleep(0.1)
+            except asyncio.CancelledError:
+                continue
     return params.key

@@ -42,6 +42,7 @@ class Child:
     def __init__(self, nursery: Nursery, pid: int) -> None:
         self._nursery = nursery
         self._ended = os.pidfd_open(pid)
+        self._lock = threading.Lock()
         self.pid = pid
         self.returncode: int | None = None
 
@@ -53,12 +54,16 @@ class Child:
 
     def wait(self, seconds: float) -> int:
         """Its exit code. Raises subprocess.TimeoutExpired."""
-        if self.returncode is None:
-            if not select.select([self._ended], [], [], seconds)[0]:
-                raise subprocess.TimeoutExpired(f"process {self.pid}", seconds)
-            self.returncode = self._nursery.ask(reap=self.pid)
-            os.close(self._ended)
+        if self.returncode is None and not select.select([self._ended], [], [], seconds)[0]:
+            raise subprocess.TimeoutExpired(f"process {self.pid}", seconds)
+        # Several threads may have waited; one of them learns the code.
+        with self._lock:
+            if self.returncode is None:
+                self.returncode = self._nursery.ask(reap=self.pid)
         return self.returncode
+
+    def __del__(self) -> None:
+        os.close(self._ended)
 
     def send_signal(self, number: int) -> None:
         """Signal it, if it is still there."""
@@ -113,16 +118,17 @@ class Nursery:
         self._process.communicate()
 
 
-def _serve() -> None:
+def _serve() -> dict[str, Any] | None:
+    """Answer requests until there are none; in a child, what it is to become."""
     children: set[int] = set()
-    # Not `for line in sys.stdin`: a fork would inherit what that has read ahead.
     with os.fdopen(os.dup(0), "rb", buffering=0) as requests, os.fdopen(os.dup(1), "w") as answers:
         while line := requests.readline():
-            request = json.loads(line)
+            request: dict[str, Any] = json.loads(line)
             if "start" in request:
                 answer = os.fork()
                 if answer == 0:
-                    _become(**request["start"])
+                    wanted: dict[str, Any] = request["start"]
+                    return wanted
                 children.add(answer)
             else:
                 _, status = os.waitpid(request["reap"], 0)
@@ -133,6 +139,7 @@ def _serve() -> None:
     for pid in children:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+    return None
 
 
 def _become(
@@ -155,4 +162,5 @@ def _become(
 if __name__ == "__main__":
     for name in _PRELOADED:
         import_module(name)
-    _serve()
+    if (child := _serve()) is not None:
+        _become(**child)

@@ -7,12 +7,14 @@ import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from uuid import UUID
 
 from psycopg import RawCursor
-from sqlalchemy import Connection, create_engine, make_url, text
+from sqlalchemy import Connection, create_engine, make_url, select, text
 from sqlalchemy.pool import NullPool
 
 from jobdeck.store.postgres_differences import PostgresDifferences
+from jobdeck.store.schema import runs
 from jobdeck.store.transaction import Tx, Verb
 
 I = TypeVar("I")  # noqa: E741  the item of a verb
@@ -58,6 +60,11 @@ class Rival:
         """What the verb does to one item, not committed."""
         (result,) = verb(self.tx, [item])
         return result
+
+    def lock_run(self, run_id: UUID) -> None:
+        """Hold the row of a run as whoever changes it does."""
+        query = select(runs.c.id).where(runs.c.id == run_id)
+        self._conn.execute(self.tx.differences.locked(query, by=runs.c.id)).one()
 
     async def until_waited_for(self) -> None:
         """Return once another transaction waits for a lock of this one."""

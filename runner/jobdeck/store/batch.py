@@ -13,6 +13,7 @@ from jobdeck.errors import DatabaseError
 from jobdeck.store.counts import write_counts
 from jobdeck.store.differences import Differences
 from jobdeck.store.failures import is_transient, translate
+from jobdeck.store.locks import lock_for
 from jobdeck.store.transaction import Hint, Tx, Verb
 
 _RETRIES = 3
@@ -154,6 +155,7 @@ def _once(
     results: list[Sequence[Any]] = []
     with conn.begin():
         tx = Tx(conn, differences.now(conn, offset_us), differences)
+        _lock_in_order(tx, units)
         for _, same in groupby(units, key=lambda unit: unit.verb.name):
             results += _write(tx, list(same))
         write_counts(tx)
@@ -174,6 +176,15 @@ def _write(tx: Tx, units: Sequence[Unit]) -> list[Sequence[Any]]:
         shares.append(found[start : start + len(unit.items)])
         start += len(unit.items)
     return shares
+
+
+def _lock_in_order(tx: Tx, units: Sequence[Unit]) -> None:
+    """One verb takes its locks in the order of all transactions; several, one after the other, would not."""
+    if len({unit.verb.name for unit in units if unit.verb.locks is not None}) > 1:
+        wanted = [
+            (locks, item) for unit in units if (locks := unit.verb.locks) is not None for item in unit.items
+        ]
+        lock_for(tx.conn, tx.differences, wanted)
 
 
 class Commit(asyncio.Future[Results]):

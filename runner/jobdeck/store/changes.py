@@ -14,6 +14,7 @@ from jobdeck.errors import AlreadyActive, Conflict, JobdeckError, NotCancellable
 from jobdeck.ids import show_id
 from jobdeck.model import CancelEffect, CancelReply
 from jobdeck.states import ACTIVE, RETRYABLE, TERMINAL, WAITING, Status
+from jobdeck.store.locks import Locks, lock_runs
 from jobdeck.store.schema import leases, run_events, runs
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
 
@@ -38,9 +39,10 @@ class RetryRun:
     reason: str | None
 
 
-@verb(Rank.CHANGE)
+@verb(Rank.CHANGE, Locks(lambda item: (item.run_id,), runs=True))
 def cancel(tx: Tx, items: Sequence[Cancel]) -> Sequence[CancelReply | JobdeckError]:
     """Waiting runs end at once; running ones are asked to stop. NotFound, NotCancellable."""
+    _lock_all(tx, items)
     return [_cancel_one(tx, item) for item in items]
 
 
@@ -81,9 +83,10 @@ def _request(tx: Tx, item: Cancel, status: Status, job_type: str) -> None:
     tx.hint(Hint.CHANGE)
 
 
-@verb(Rank.CHANGE)
+@verb(Rank.CHANGE, Locks(lambda item: (item.run_id,), runs=True))
 def retry(tx: Tx, items: Sequence[RetryRun]) -> Sequence[UUID | JobdeckError]:
     """Failed, dead, cancelled and expired runs become pending. NotFound, Conflict, AlreadyActive."""
+    _lock_all(tx, items)
     return [_retry_one(tx, item) for item in items]
 
 
@@ -130,6 +133,11 @@ def _retry_one(tx: Tx, item: RetryRun) -> UUID | JobdeckError:
     _record(tx, item.run_id, "retried", item.actor, item.reason)
     tx.hint(Hint.CHANGE | Hint.WORK)
     return item.run_id
+
+
+def _lock_all(tx: Tx, items: Sequence[Cancel | RetryRun]) -> None:
+    if len(items) > 1:
+        lock_runs(tx.conn, tx.differences, (item.run_id for item in items))
 
 
 def _locked_run(tx: Tx, team_id: UUID, run_id: UUID) -> Any:

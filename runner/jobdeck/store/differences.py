@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, ClassVar, Protocol
 from uuid import UUID
 
@@ -29,12 +29,14 @@ class Differences(Protocol):
         *,
         by: ColumnElement[Any],
         of: FromClause | None = None,
-        share: bool = False,
     ) -> Select[Any]:
-        """`query` with row locks, where writers do not exclude each other anyway.
+        """`query` with row locks (on the table `of`), where writers do not exclude each other anyway.
 
         Rows are locked in the order `by` everywhere, so that two transactions never wait for each other.
         """
+
+    def lock_rows(self, conn: Connection, column: ColumnElement[UUID], ids: Collection[UUID]) -> None:
+        """Lock the rows whose `column`, a primary key, is one of `ids`, in the order of the ids."""
 
     def unlocked_only(self, query: Select[Any], *of: FromClause) -> Select[Any]:
         """`query` with row locks on the tables `of`, leaving out rows that another transaction has locked."""

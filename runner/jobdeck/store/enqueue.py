@@ -33,6 +33,8 @@ def enqueue(tx: Tx, items: Sequence[NewRun]) -> Sequence[UUID | JobdeckError]:
         tx.count(item.team_id, item.job_type, None, Status.PENDING)
         results.append(item.id)
     if taken:
+        # A key that another transaction is about to take is waited for: so all take theirs in one order.
+        taken.sort(key=lambda item: item.flight_key or "")
         _runs.write(tx, [_row(item, tx.now) for item in taken])
         _events.write(tx, [(item.id, tx.now, "enqueued", item.triggered_by, 0) for item in taken])
         tx.hint(Hint.CHANGE)

@@ -15,6 +15,7 @@ from jobdeck.states import AttemptOutcome, Status
 from jobdeck.store.columns import word
 from jobdeck.store.differences import Differences
 from jobdeck.store.leases import Report, stale, write_reports
+from jobdeck.store.locks import Locks
 from jobdeck.store.schema import attempts, leases, run_events, runs
 from jobdeck.store.statement import Rows, statement
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
@@ -48,7 +49,7 @@ class Ended(NamedTuple):
     due_at: int
 
 
-@verb(Rank.FINISH)
+@verb(Rank.FINISH, Locks(lambda item: (item.run_id,), runs=True))
 def finish(tx: Tx, items: Sequence[Finish]) -> Sequence[Ended | JobdeckError]:
     """Write outcomes, each only by the holder of the current lease; StaleLease for the others."""
     held = {row.id: row for row in _held.all(tx, {"ids": {item.run_id for item in items}})}
@@ -56,7 +57,10 @@ def finish(tx: Tx, items: Sequence[Finish]) -> Sequence[Ended | JobdeckError]:
     for item in items:
         if _is_current(held.get(item.run_id), item.fence):
             valid.setdefault(item.run_id, item)
-    write_reports(tx, [item.last_report for item in valid.values() if item.last_report is not None])
+    unsaid = [item.last_report for item in valid.values() if item.last_report is not None]
+    if unsaid:
+        tx.differences.lock_rows(tx.conn, leases.c.run_id, set(valid))
+        write_reports(tx, unsaid)
     endings = [(_with_report(held[item.run_id], item.last_report), item.ending) for item in valid.values()]
     ended = {end.run_id: end for end in _write(tx, endings, actor="worker")}
     return [ended[item.run_id] if valid.get(item.run_id) is item else stale(item.run_id) for item in items]
@@ -74,7 +78,7 @@ def _with_report(row: Any, report: Report | None) -> Any:
     return row if report.progress is None else row._replace(**asdict(report.progress))
 
 
-@verb(Rank.FINISH)
+@verb(Rank.FINISH, Locks(lambda item: ()))
 def recover(tx: Tx, items: Sequence[Recover]) -> Sequence[list[Ended] | JobdeckError]:
     """Take runs whose lease has expired from workers that stopped beating; crashes count apart from failures."""
     rows = _expired.all(tx, {"now": tx.now})
@@ -176,7 +180,9 @@ _events = Rows(run_events, ("run_id", "at", "kind", "actor", "fence", "data"))
 
 @statement
 def _ended_leases(differences: Differences) -> Delete:
-    return delete(leases).where(differences.among(leases.c.run_id, "ids"))
+    mine = select(leases.c.run_id).where(differences.among(leases.c.run_id, "ids"))
+    mine = differences.locked(mine, by=leases.c.run_id)
+    return delete(leases).where(differences.in_query(leases.c.run_id, mine))
 
 
 def _run_row(row: Any, ending: Ending, verdict: Verdict, now: int) -> tuple[Any, ...]:

@@ -75,14 +75,18 @@ def register(tx: Tx, items: Sequence[Register]) -> Sequence[JobdeckError | None]
 def _forget_silent(tx: Tx) -> None:
     """Drop workers gone for a day that hold nothing: a run never loses the worker its lease names."""
     holding = select(leases.c.worker_id)
-    old = workers.c.alive_until < tx.now - _KEEP_SILENT_US
-    tx.conn.execute(delete(workers).where(old, workers.c.id.not_in(holding)))
+    old = select(workers.c.id).where(
+        workers.c.alive_until < tx.now - _KEEP_SILENT_US, workers.c.id.not_in(holding)
+    )
+    # Another worker that starts may be dropping the same ones.
+    tx.conn.execute(delete(workers).where(workers.c.id.in_(tx.differences.unlocked_only(old, workers))))
 
 
 def save_types(tx: Tx, types: Sequence[JobType]) -> None:
     """Insert or update rows of job types; unchanged ones are left alone."""
     stored = {row["name"]: row for row in tx.conn.execute(select(job_types)).mappings()}
-    for kind in types:
+    # In one order, for two workers that start together write the same rows.
+    for kind in sorted(types, key=lambda kind: kind.name):
         row = _type_row(kind)
         before = stored.get(kind.name)
         if before is None:

@@ -13,6 +13,7 @@ from jobdeck.errors import JobdeckError, StaleLease
 from jobdeck.ids import show_id
 from jobdeck.model import Progress
 from jobdeck.store.differences import Differences
+from jobdeck.store.locks import Locks
 from jobdeck.store.schema import checkpoints, leases, run_logs, workers
 from jobdeck.store.statement import Rows, statement
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
@@ -80,9 +81,11 @@ class LeaseCheck:
     fence: int
 
 
-@verb(Rank.BEAT)
+@verb(Rank.BEAT, Locks(lambda item: item.runs))
 def beat(tx: Tx, items: Sequence[Beat]) -> Sequence[list[Held] | JobdeckError]:
     """Extend the leases that have not expired; for each worker the ones it still holds."""
+    # By itself an update takes its locks in the order in which it finds the rows.
+    tx.differences.lock_rows(tx.conn, leases.c.run_id, {run_id for item in items for run_id in item.runs})
     return [_beat_one(tx, item) for item in items]
 
 
@@ -129,7 +132,7 @@ def _extend(differences: Differences) -> Update:
     )
 
 
-@verb(Rank.REPORT)
+@verb(Rank.REPORT, Locks(lambda item: (item.run_id,)))
 def report(tx: Tx, items: Sequence[Report]) -> Sequence[JobdeckError | None]:
     """Progress and log lines of running attempts; StaleLease for those that are not the current ones."""
     current = held_fences(tx, [item.run_id for item in items])
@@ -146,7 +149,7 @@ def held_fences(tx: Tx, run_ids: Iterable[UUID]) -> dict[UUID, int]:
 @statement
 def _fences(differences: Differences) -> Select[Any]:
     query = select(leases.c.run_id, leases.c.fence).where(differences.among(leases.c.run_id, "ids"))
-    return differences.locked(query, by=leases.c.run_id, share=True)
+    return differences.locked(query, by=leases.c.run_id)
 
 
 _log_lines = Rows(run_logs, ("run_id", "attempt", "at", "level", "message", "fields"))
@@ -185,7 +188,7 @@ def _progress_row(item: Report, now: int) -> tuple[Any, ...]:
     return (item.run_id, *told, now, item.progress_gap_us, 1)
 
 
-@verb(Rank.REPORT)
+@verb(Rank.REPORT, Locks(lambda item: (item.run_id,)))
 def save_checkpoint(tx: Tx, items: Sequence[SaveCheckpoint]) -> Sequence[JobdeckError | None]:
     """Store state for a later attempt; StaleLease where the run belongs to another worker by now."""
     current = held_fences(tx, [item.run_id for item in items])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 from uuid import UUID
@@ -56,15 +56,19 @@ class PostgresDifferences:
         *,
         by: ColumnElement[Any],
         of: FromClause | None = None,
-        share: bool = False,
     ) -> Select[Any]:
-        return query.order_by(by).with_for_update(of=of, read=share)
+        return query.order_by(by).with_for_update(of=of, key_share=True)
+
+    def lock_rows(self, conn: Connection, column: ColumnElement[UUID], ids: Collection[UUID]) -> None:
+        if ids:
+            wanted = literal(list(ids), ARRAY(column.type))
+            conn.execute(self.locked(select(column).where(column == any_(wanted)), by=column))
 
     def unlocked_only(self, query: Select[Any], *of: FromClause) -> Select[Any]:
-        return query.with_for_update(of=of, skip_locked=True)
+        return query.with_for_update(of=of, key_share=True, skip_locked=True)
 
     def first_of_each(self, lanes: FromClause, per_lane: Select[Any]) -> Select[Any]:
-        chosen = per_lane.with_for_update(skip_locked=True).correlate(lanes).lateral("chosen")
+        chosen = per_lane.with_for_update(key_share=True, skip_locked=True).correlate(lanes).lateral("chosen")
         return select(*chosen.c).select_from(lanes.join(chosen, true()))
 
     def in_query(self, column: ColumnElement[Any], query: Select[Any]) -> ColumnElement[bool]:

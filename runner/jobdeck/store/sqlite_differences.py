@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -51,9 +51,11 @@ class SqliteDifferences:
         *,
         by: ColumnElement[Any],
         of: FromClause | None = None,
-        share: bool = False,
     ) -> Select[Any]:
         return query
+
+    def lock_rows(self, conn: Connection, column: ColumnElement[UUID], ids: Collection[UUID]) -> None:
+        return None
 
     def unlocked_only(self, query: Select[Any], *of: FromClause) -> Select[Any]:
         return query

@@ -19,6 +19,7 @@ from jobdeck.errors import JobdeckError
 from jobdeck.limits import SYSTEM_TYPES
 from jobdeck.states import Status
 from jobdeck.store.differences import Differences
+from jobdeck.store.locks import Locks
 
 I = TypeVar("I")  # noqa: E741  the item of a verb
 R = TypeVar("R")
@@ -77,6 +78,8 @@ class Verb(Generic[I, R]):
 
     run: Callable[[Tx, Sequence[I]], Sequence[R | JobdeckError]]
     rank: Rank
+    locks: Locks | None = None
+    """Inside the verb they are taken in the order of all transactions."""
 
     @property
     def name(self) -> str:
@@ -87,12 +90,12 @@ class Verb(Generic[I, R]):
 
 
 def verb(
-    rank: Rank,
+    rank: Rank, locks: Locks | None = None
 ) -> Callable[[Callable[[Tx, Sequence[I]], Sequence[R | JobdeckError]]], Verb[I, R]]:
     """Declare a set-based verb."""
 
     def declare(run: Callable[[Tx, Sequence[I]], Sequence[R | JobdeckError]]) -> Verb[I, R]:
-        return Verb(run, rank)
+        return Verb(run, rank, locks)
 
     return declare
 

@@ -1,0 +1,48 @@
+"""The one order in which transactions wait for rows: runs before leases, and each in the order of their ids.
+
+Who keeps to it is never the victim of a deadlock. Rows taken by SKIP LOCKED are not waited for and may come in any
+order. A lease is looked for when its run is locked, not earlier: it may have been made while that was waited for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from jobdeck.store.differences import Differences
+from jobdeck.store.schema import leases, runs
+
+
+@dataclass(frozen=True, slots=True)
+class Locks:
+    """What an item of a verb waits for."""
+
+    ids: Callable[[Any], Iterable[UUID]]
+    """The runs whose leases are locked."""
+    runs: bool = False
+    """Whether the runs themselves are locked, before the leases."""
+
+
+def lock_runs(conn: Connection, differences: Differences, run_ids: Iterable[UUID]) -> None:
+    """Lock these runs and what leases there are on them."""
+    _lock(conn, differences, set(run_ids), set())
+
+
+def lock_for(conn: Connection, differences: Differences, wanted: Iterable[tuple[Locks, Any]]) -> None:
+    """Lock at once what some items of different verbs would lock one after the other."""
+    run_ids: set[UUID] = set()
+    lease_ids: set[UUID] = set()
+    for locks, item in wanted:
+        (run_ids if locks.runs else lease_ids).update(locks.ids(item))
+    _lock(conn, differences, run_ids, lease_ids)
+
+
+def _lock(conn: Connection, differences: Differences, run_ids: set[UUID], lease_ids: set[UUID]) -> None:
+    if run_ids:
+        differences.lock_rows(conn, runs.c.id, run_ids)
+    if run_ids or lease_ids:
+        differences.lock_rows(conn, leases.c.run_id, run_ids | lease_ids)

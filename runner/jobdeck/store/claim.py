@@ -15,6 +15,7 @@ from uuid import UUID
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    CompoundSelect,
     FromClause,
     Integer,
     ScalarSelect,
@@ -31,7 +32,7 @@ from jobdeck.states import Status
 from jobdeck.store.columns import word
 from jobdeck.store.differences import Differences
 from jobdeck.store.schema import checkpoints, leases, projects, runs, teams
-from jobdeck.store.statement import Rows, Statement, statement
+from jobdeck.store.statement import Rows, statement
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
 
 _PENDING: ColumnElement[str] = word(Status.PENDING)
@@ -103,7 +104,8 @@ def _claim_for(tx: Tx, request: Claim) -> list[ClaimedRun]:
     by = (request.worker_id, request.worker, tx.now, tx.now, lease_until)
     _leases.write(tx, [(row.id, row.team_id, row.fence, row.log_bytes, *by) for row in rows])
     resumes = _resumes(tx, [row.id for row in rows if row.attempt > 1])
-    slugs = _slugs(tx, {row.team_id for row in rows}, {row.project_id for row in rows} - {None})
+    scopes = {"teams": {row.team_id for row in rows}, "projects": {row.project_id for row in rows} - {None}}
+    slugs = {row.id: row.slug for row in _slugs.all(tx, scopes)}
     return [_claimed(row, lease_until, resumes, slugs) for row in rows]
 
 
@@ -225,22 +227,14 @@ def _states(differences: Differences) -> Select[Any]:
 
 
 @statement
-def _team_slugs(differences: Differences) -> Select[Any]:
-    return select(teams.c.id, teams.c.slug).where(differences.among(teams.c.id, "ids"))
-
-
-@statement
-def _project_slugs(differences: Differences) -> Select[Any]:
-    return select(projects.c.id, projects.c.slug).where(differences.among(projects.c.id, "ids"))
+def _slugs(differences: Differences) -> CompoundSelect[Any]:
+    of_teams = select(teams.c.id, teams.c.slug).where(differences.among(teams.c.id, "teams"))
+    of_projects = select(projects.c.id, projects.c.slug).where(differences.among(projects.c.id, "projects"))
+    return of_teams.union_all(of_projects)
 
 
 def _resumes(tx: Tx, ids: list[UUID]) -> dict[UUID, str]:
     return {row.run_id: row.state for row in _states.all(tx, {"ids": ids})} if ids else {}
-
-
-def _slugs(tx: Tx, team_ids: set[UUID], project_ids: set[UUID]) -> dict[UUID, str]:
-    asked: list[tuple[Statement, set[UUID]]] = [(_team_slugs, team_ids), (_project_slugs, project_ids)]
-    return {row.id: row.slug for query, ids in asked if ids for row in query.all(tx, {"ids": ids})}
 
 
 def _claimed(row: Any, lease_until: int, resumes: dict[UUID, str], slugs: dict[UUID, str]) -> ClaimedRun:

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 from uuid import UUID
 
-from sqlalchemy import Column, ColumnElement, Connection, Dialect, FromClause, Insert, Select, Update
+from sqlalchemy import Column, ColumnElement, Connection, Dialect, FromClause, Insert, Select, Table, Update
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Rows to be written: for each column what stands for its value, and where arrays are unnested, from what."""
+
+    table: Table
+    values: Mapping[str, ColumnElement[Any]]
+    source: FromClause | None = None
+
+    def changes(self, keys: Sequence[Column[Any]], adds: Column[Any] | None) -> dict[str, ColumnElement[Any]]:
+        """The values of all columns but the keys."""
+        names = {key.name for key in keys}
+        changed = {name: value for name, value in self.values.items() if name not in names}
+        if adds is not None:
+            changed[adds.name] = adds + changed[adds.name]
+        return changed
 
 
 class Differences(Protocol):
@@ -53,20 +71,26 @@ class Differences(Protocol):
     def among(self, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
         """`column IN (the list that is bound to name)`, in the form that is compiled once for every length."""
 
-    def insert_rows(self, columns: Sequence[Column[Any]]) -> Insert:
-        """New rows; parameters are named by the columns."""
+    takes_arrays: ClassVar[bool]
+    """Whether many rows go in one statement, as an array for each column."""
+
+    def given(self, columns: Sequence[Column[Any]], shared: Collection[Column[Any]]) -> Given:
+        """The rows to be written, as parameters named by the columns; `shared` ones are single values."""
+
+    def insert_rows(self, given: Given) -> Insert:
+        """New rows."""
 
     def update_rows(
         self,
-        columns: Sequence[Column[Any]],
+        given: Given,
         keys: Sequence[Column[Any]],
         guard: ColumnElement[bool],
         adds: Column[Any] | None,
     ) -> Update:
-        """Changes of the rows that `keys`, some of `columns`, name; the value of `adds` is added to its own."""
+        """Changes of the rows that `keys` name; the value of `adds` is added to its own."""
 
     def insert_or_add_rows(
-        self, columns: Sequence[Column[Any]], keys: Sequence[Column[Any]], adds: Column[Any] | None
+        self, given: Given, keys: Sequence[Column[Any]], adds: Column[Any] | None
     ) -> Insert:
         """New rows; where `keys` name one that is there, the value of `adds` is added to its own."""
 
@@ -77,7 +101,7 @@ class Differences(Protocol):
         """Run compiled text; its rows."""
 
     def execute_many(self, conn: Connection, sql: str, columns: Sequence[Sequence[Any]]) -> None:
-        """Run what `insert_rows` or `update_rows` has become; `columns` hold a value for every row."""
+        """Run what `insert_rows` or `update_rows` has become, with the values of each column in its order."""
 
     def id_to_driver(self, value: UUID) -> Any:
         """What the driver is given for an id."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -214,6 +213,6 @@ def _attempt_row(row: Any, ending: Ending, now: int) -> tuple[Any, ...]:
 
 
 def _event_row(row: Any, ending: Ending, verdict: Verdict, actor: str, now: int) -> tuple[Any, ...]:
-    facts = {"attempt": row.attempt, "outcome": ending.outcome, "status": verdict.status}
-    told = json.dumps(facts, separators=(",", ":"))
+    # Numbers and words of ours alone: nothing to escape, and this is done for every attempt.
+    told = f'{{"attempt":{row.attempt},"outcome":"{ending.outcome}","status":"{verdict.status}"}}'
     return (row.id, now, "attempt_ended", row.worker if actor == "worker" else actor, row.fence, told)

@@ -17,7 +17,6 @@ from sqlalchemy import (
     Insert,
     LargeBinary,
     Select,
-    TableValuedAlias,
     Update,
     any_,
     bindparam,
@@ -33,6 +32,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, asyncpg
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 
+from jobdeck.store.differences import Given
+
 CHANNEL = "jobdeck"
 # So many transactions of one team can commit at the same time, give or take.
 _COUNT_SLOTS = 16
@@ -45,6 +46,7 @@ class PostgresDifferences:
 
     name: ClassVar[str] = "postgresql"
     dialect: ClassVar[Dialect] = asyncpg.dialect()  # type: ignore[no-untyped-call]
+    takes_arrays: ClassVar[bool] = True
     driver_knows_ids: ClassVar[bool] = True
 
     def now(self, conn: Connection, offset_us: int) -> int:
@@ -77,29 +79,33 @@ class PostgresDifferences:
     def among(self, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
         return column == any_(bindparam(name, type_=ARRAY(column.type)))
 
-    def insert_rows(self, columns: Sequence[Column[Any]]) -> Insert:
-        given = _given(columns)
-        return insert(columns[0].table).from_select([c.name for c in columns], select(*given.c))
+    def given(self, columns: Sequence[Column[Any]], shared: Collection[Column[Any]]) -> Given:
+        many = [c for c in columns if c not in shared]
+        arrays = [bindparam(c.name, type_=ARRAY(c.type)) for c in many]
+        names = [column(c.name, c.type) for c in many]
+        source = func.unnest(*arrays).table_valued(*names).render_derived(name="given")
+        values = {
+            c.name: bindparam(c.name, type_=c.type) if c in shared else source.c[c.name] for c in columns
+        }
+        return Given(columns[0].table, values, source)
+
+    def insert_rows(self, given: Given) -> Insert:
+        return insert(given.table).from_select(list(given.values), _rows_of(given))
 
     def update_rows(
         self,
-        columns: Sequence[Column[Any]],
+        given: Given,
         keys: Sequence[Column[Any]],
         guard: ColumnElement[bool],
         adds: Column[Any] | None,
     ) -> Update:
-        given = _given(columns)
-        changed: dict[str, ColumnElement[Any]] = {c.name: given.c[c.name] for c in columns if c not in keys}
-        named = [key == given.c[key.name] for key in keys]
-        if adds is not None:
-            changed[adds.name] = adds + changed[adds.name]
-        return update(columns[0].table).where(*named, guard).values(changed)
+        named = [key == given.values[key.name] for key in keys]
+        return update(given.table).where(*named, guard).values(given.changes(keys, adds))
 
     def insert_or_add_rows(
-        self, columns: Sequence[Column[Any]], keys: Sequence[Column[Any]], adds: Column[Any] | None
+        self, given: Given, keys: Sequence[Column[Any]], adds: Column[Any] | None
     ) -> Insert:
-        given = _given(columns)
-        new = postgresql_insert(columns[0].table).from_select([c.name for c in columns], select(*given.c))
+        new = postgresql_insert(given.table).from_select(list(given.values), _rows_of(given))
         if adds is None:
             return new.on_conflict_do_nothing(index_elements=list(keys))
         grown = {adds.name: adds + new.excluded[adds.name]}
@@ -125,8 +131,6 @@ class PostgresDifferences:
         return func.substring(func.uuid_send(column), 17 - len(last)) == literal(last, LargeBinary)
 
 
-def _given(columns: Sequence[Column[Any]]) -> TableValuedAlias:
-    """The rows that are handed over, an array for each column."""
-    arrays = [bindparam(c.name, type_=ARRAY(c.type)) for c in columns]
-    names = [column(c.name, c.type) for c in columns]
-    return func.unnest(*arrays).table_valued(*names).render_derived(name="given")
+def _rows_of(given: Given) -> Select[Any]:
+    assert given.source is not None  # noqa: S101  made by `given` above
+    return select(*(value.label(name) for name, value in given.values.items())).select_from(given.source)

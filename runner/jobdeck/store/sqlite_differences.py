@@ -27,6 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import sqlite
 
+from jobdeck.store.differences import Given
 from jobdeck.store.schema import runs
 
 # The ids of teams, projects and workers come again and again, and to make a UUID costs more than to read its row.
@@ -39,6 +40,7 @@ class SqliteDifferences:
 
     name: ClassVar[str] = "sqlite"
     dialect: ClassVar[Dialect] = sqlite.dialect()
+    takes_arrays: ClassVar[bool] = False
     driver_knows_ids: ClassVar[bool] = False
 
     def now(self, conn: Connection, offset_us: int) -> int:
@@ -73,30 +75,26 @@ class SqliteDifferences:
     def among(self, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
         return column.in_(bindparam(name, type_=column.type, expanding=True))
 
-    def insert_rows(self, columns: Sequence[Column[Any]]) -> Insert:
-        return insert(columns[0].table).values({c.name: bindparam(c.name, type_=c.type) for c in columns})
+    def given(self, columns: Sequence[Column[Any]], shared: Collection[Column[Any]]) -> Given:
+        return Given(columns[0].table, {c.name: bindparam(c.name, type_=c.type) for c in columns})
+
+    def insert_rows(self, given: Given) -> Insert:
+        return insert(given.table).values(dict(given.values))
 
     def update_rows(
         self,
-        columns: Sequence[Column[Any]],
+        given: Given,
         keys: Sequence[Column[Any]],
         guard: ColumnElement[bool],
         adds: Column[Any] | None,
     ) -> Update:
-        changed: dict[str, ColumnElement[Any]] = {
-            c.name: bindparam(c.name, type_=c.type) for c in columns if c not in keys
-        }
-        named = [key == bindparam(key.name, type_=key.type) for key in keys]
-        if adds is not None:
-            changed[adds.name] = adds + changed[adds.name]
-        return update(columns[0].table).where(*named, guard).values(changed)
+        named = [key == given.values[key.name] for key in keys]
+        return update(given.table).where(*named, guard).values(given.changes(keys, adds))
 
     def insert_or_add_rows(
-        self, columns: Sequence[Column[Any]], keys: Sequence[Column[Any]], adds: Column[Any] | None
+        self, given: Given, keys: Sequence[Column[Any]], adds: Column[Any] | None
     ) -> Insert:
-        new = sqlite.insert(columns[0].table).values(
-            {c.name: bindparam(c.name, type_=c.type) for c in columns}
-        )
+        new = sqlite.insert(given.table).values(dict(given.values))
         if adds is None:
             return new.on_conflict_do_nothing(index_elements=list(keys))
         grown = {adds.name: adds + new.excluded[adds.name]}

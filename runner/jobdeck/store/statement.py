@@ -11,15 +11,28 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Boolean, Column, ColumnElement, Delete, Insert, Select, Table, Update, true
+from sqlalchemy import (
+    Boolean,
+    Column,
+    ColumnElement,
+    CompoundSelect,
+    Delete,
+    Insert,
+    Select,
+    Table,
+    Update,
+    true,
+)
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from jobdeck.store.columns import Id
 from jobdeck.store.differences import Differences
 from jobdeck.store.transaction import Tx
 
-Built = Select[Any] | Insert | Update | Delete
+Built = Select[Any] | CompoundSelect[Any] | Insert | Update | Delete
 Convert = Callable[[Any], Any]
+Shared = tuple[int, ...]
+"""Places of columns that have the same value in every row."""
 
 
 class Statement:
@@ -157,15 +170,18 @@ class Rows:
         self._or_new = or_new
         self._prepared = cache(self._prepare)
 
-    def _build(self, differences: Differences) -> Insert | Update:
+    def _build(self, differences: Differences, shared: Shared) -> Insert | Update:
+        given = differences.given(self._columns, [self._columns[place] for place in shared])
         if self._or_new:
-            return differences.insert_or_add_rows(self._columns, self._keys, self._adds)
+            return differences.insert_or_add_rows(given, self._keys, self._adds)
         if self._keys:
-            return differences.update_rows(self._columns, self._keys, self._guard, self._adds)
-        return differences.insert_rows(self._columns)
+            return differences.update_rows(given, self._keys, self._guard, self._adds)
+        return differences.insert_rows(given)
 
-    def _prepare(self, differences: Differences) -> tuple[str, list[tuple[int, Convert | None]]]:
-        built = self._build(differences)
+    def _prepare(
+        self, differences: Differences, shared: Shared
+    ) -> tuple[str, list[tuple[int, Convert | None]]]:
+        built = self._build(differences, shared)
         compiled = built.compile(dialect=differences.dialect)
         assert isinstance(compiled, SQLCompiler)  # noqa: S101  of a DML
         names = [column.name for column in self._columns]
@@ -178,12 +194,22 @@ class Rows:
         """Write them: one statement with arrays, or one prepared statement run for every row."""
         if not rows:
             return
-        sql, places = self._prepared(tx.differences)
-        given = list(zip(*rows, strict=True))
-        columns = [
-            given[place]
-            if convert is None
-            else [None if value is None else convert(value) for value in given[place]]
-            for place, convert in places
-        ]
-        tx.differences.execute_many(tx.conn, sql, columns)
+        given: list[Any] = list(zip(*rows, strict=True))
+        shared = _shared(given) if tx.differences.takes_arrays else ()
+        sql, places = self._prepared(tx.differences, shared)
+        for place, convert in places:
+            if convert is not None:
+                given[place] = [None if value is None else convert(value) for value in given[place]]
+        for place in shared:
+            given[place] = given[place][0]
+        tx.differences.execute_many(tx.conn, sql, [given[place] for place, _ in places])
+
+
+def _shared(columns: Sequence[tuple[Any, ...]]) -> Shared:
+    """Columns with one value for all rows: as one value they cost next to nothing, an array costs for each element.
+
+    The first column stays an array: it is what makes the rows.
+    """
+    return tuple(
+        place for place, values in enumerate(columns) if place and values.count(values[0]) == len(values)
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 # Longer than SQLite's busy timeout, so that an orderly end is the rule.
 _NOW_SECONDS = 10.0
 _OWN_PACKAGE = "jobdeck"
+# Seconds. A worker's three threads (engine, handlers, writer) hand over to each other all the time; with Python's own
+# 5 ms, one that has just been woken waits for the busy one that long. Measured: a fifth more runs per second.
+_SWITCH_INTERVAL = 0.0005
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +174,7 @@ async def run_worker(
     from jobdeck.engine.worker import Worker
 
     plugins = worker_plugins(settings)
+    sys.setswitchinterval(_SWITCH_INTERVAL)
     async with open_database(settings) as database:
         await make_session(database, settings)
         worker = Worker(_parts(settings, database, plugins), _options(settings, drain))

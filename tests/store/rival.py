@@ -36,7 +36,7 @@ class _ByPsycopg(PostgresDifferences):
             return cursor.fetchall() if cursor.description else ()
 
     def execute_many(self, conn: Connection, sql: str, columns: Sequence[Sequence[Any]]) -> None:
-        self.execute(conn, sql, [list(values) for values in columns])
+        self.execute(conn, sql, columns)
 
 
 def _plain(value: Any) -> Any:

@@ -86,7 +86,7 @@ class RunContext(Context):
         self._around = around
         self._reason: CancelReason | None = None
         self._stop_thread: threading.Event | None = None
-        self._stop_loop = asyncio.Event()
+        self._stop_loop: asyncio.Event | None = None
 
     def prepare(self) -> None:
         """Fill in what may fail (a folder that cannot be made): inside the attempt, so that it alone fails."""
@@ -110,7 +110,11 @@ class RunContext(Context):
             self._reason = reason
         if self._stop_thread is not None:
             self._stop_thread.set()
-        self._around.handler_loop.call_soon_threadsafe(self._stop_loop.set)
+        self._around.handler_loop.call_soon_threadsafe(self._wake_sleepers)
+
+    def _wake_sleepers(self) -> None:
+        if self._stop_loop is not None:
+            self._stop_loop.set()
 
     def raise_if_cancelled(self) -> None:
         if self._reason is not None:
@@ -131,6 +135,8 @@ class RunContext(Context):
 
     async def sleep(self, seconds: float | timedelta | str) -> None:
         self.raise_if_cancelled()
+        # Made here, because most handlers never sleep. Whoever stops the run wakes it on this same loop.
+        self._stop_loop = self._stop_loop or asyncio.Event()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stop_loop.wait(), parse_duration(seconds).total_seconds())
         self.raise_if_cancelled()

@@ -224,6 +224,7 @@ run_counts = Table(
     PrimaryKeyConstraint("team_id", "status", "slot"),
     # Changed by every commit; with room on the page such changes stay off the index and are cleared away at once.
     postgresql_with={"fillfactor": 10},
+    sqlite_with_rowid=False,
 )
 
 # What hangs on a run has no foreign key to it. Every row is written in a transaction that holds the run's own row or
@@ -256,6 +257,7 @@ leases = Table(
     ),
     # Beats and progress rewrite these rows all the time; room on the page keeps such updates off the indexes.
     postgresql_with={"fillfactor": 50},
+    sqlite_with_rowid=False,
 )
 
 attempts = Table(
@@ -272,6 +274,7 @@ attempts = Table(
     Column("error", Text),
     Column("traceback", Text),
     PrimaryKeyConstraint("run_id", "fence"),
+    sqlite_with_rowid=False,
 )
 
 run_events = Table(

@@ -40,7 +40,7 @@ _PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=FULL",
     "foreign_keys=ON",
-    "wal_autocheckpoint=1000",
+    "wal_autocheckpoint=4000",
     "journal_size_limit=67108864",
     "trusted_schema=OFF",
 )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sqlite3
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -16,8 +18,12 @@ import psycopg
 from bench.payload import payload
 from bench.process import Program, answer, environment
 from bench.room import Room
-from jobdeck.bootstrap import make_scope, open_client, upgrade_database
+from jobdeck.bootstrap import open_client, open_database, upgrade_database
+from jobdeck.client import Client
+from jobdeck.ids import new_id
+from jobdeck.limits import DEFAULT_PROJECT
 from jobdeck.settings import Settings, load_settings
+from jobdeck.store import scopes
 from tests.postgres import create_database, drop_database
 
 Kind = Literal["sqlite", "postgresql"]
@@ -59,7 +65,14 @@ class Deck:
 
     def producer(self, *arguments: object) -> Any:
         """What `bench.producer` answers; it is a process of its own and uses jobdeck's client."""
-        command = [sys.executable, "-m", "bench.producer", str(self._config), *map(str, arguments)]
+        return self._answer("producer", *arguments)
+
+    def reader(self, calls: int) -> Any:
+        """What `bench.reader` answers; it is a process of its own and uses jobdeck's client."""
+        return self._answer("reader", calls)
+
+    def _answer(self, module: str, *arguments: object) -> Any:
+        command = [sys.executable, "-m", f"bench.{module}", str(self._config), *map(str, arguments)]
         return answer(Program(command, self.environment()))
 
     def environment(self) -> dict[str, str]:
@@ -79,19 +92,29 @@ class Deck:
 
     def release(self) -> None:
         """Make all waiting runs due at once, and one more, which wakes the workers."""
-        before = os.environ.get("XDG_RUNTIME_DIR")
-        os.environ["XDG_RUNTIME_DIR"] = self.environment()["XDG_RUNTIME_DIR"]
-        try:
-            asyncio.run(self._release())
-        finally:
-            os.environ.pop("XDG_RUNTIME_DIR")
-            if before is not None:
-                os.environ["XDG_RUNTIME_DIR"] = before
+        self.by_client(self._release)
 
-    async def _release(self) -> None:
-        async with open_client(self.settings) as client:
-            self.connection.execute("UPDATE runs SET due_at = created_at WHERE status = 'pending'")
-            await client.runs.enqueue("bench_noop", payload())
+    async def _release(self, client: Client) -> None:
+        self.connection.execute("UPDATE runs SET due_at = created_at WHERE status = 'pending'")
+        await client.runs.enqueue("bench_noop", payload())
+
+    def by_client(self, act: Callable[[Client], Awaitable[None]]) -> None:
+        """Do something with a client in this process."""
+
+        async def run() -> None:
+            async with open_client(self.settings) as client:
+                await act(client)
+
+        # Where the processes of a SQLite file meet.
+        name = "XDG_RUNTIME_DIR"
+        before = os.environ.get(name)
+        os.environ[name] = self.environment()[name]
+        try:
+            asyncio.run(run())
+        finally:
+            del os.environ[name]
+            if before is not None:
+                os.environ[name] = before
 
     # -- what the database says, read past jobdeck ------------------------------------------------------------------
 
@@ -141,18 +164,45 @@ def _configuration(folder: Path, url: str | None) -> str:
 @contextmanager
 def new_deck(room: Room, kind: Kind, teams: Sequence[str] = ()) -> Iterator[Deck]:
     """An empty jobdeck, upgraded; `teams` are made beside the default one. Its database is gone at the end."""
-    url = create_database(room.server) if kind == "postgresql" else None
-    deck = Deck(kind, room.new_folder(), url)
+    template = room.keep(f"template {kind}", partial(_template, room, kind))
+    with _deck(room, kind, template) as deck:
+        if teams:
+            asyncio.run(_make_scopes(deck.settings, teams))
+        yield deck
+
+
+@contextmanager
+def _template(room: Room, kind: Kind) -> Iterator[Deck]:
+    """A deck to be copied: to upgrade each one anew would take longer than to measure it."""
+    with _deck(room, kind) as deck:
+        asyncio.run(upgrade_database(deck.settings))
+        asyncio.run(_make_scopes(deck.settings, [deck.settings.team]))
+        yield deck
+
+
+@contextmanager
+def _deck(room: Room, kind: Kind, template: Deck | None = None) -> Iterator[Deck]:
+    folder = room.new_folder()
+    if kind == "sqlite":
+        deck = Deck(kind, folder, None)
+        if template is not None:
+            shutil.copyfile(template.database_file, deck.database_file)
+    else:
+        deck = Deck(kind, folder, create_database(room.server, template.url if template else None))
     try:
-        asyncio.run(_prepare(deck.settings, teams))
         yield deck
     finally:
         deck.close()
-        if url is not None:
-            drop_database(room.server, url)
+        if deck.url is not None:
+            drop_database(room.server, deck.url)
 
 
-async def _prepare(settings: Settings, teams: Sequence[str]) -> None:
-    await upgrade_database(settings)
-    for team in (settings.team, *teams):
-        await make_scope(settings.model_copy(update={"team": team}))
+async def _make_scopes(settings: Settings, slugs: Sequence[str]) -> None:
+    """Teams with one project each."""
+    async with open_database(settings) as database:
+        for slug in slugs:
+            team = await database.write(
+                scopes.create_team, scopes.NewTeam(new_id(), slug, slug, existing_ok=True)
+            )
+            project = scopes.NewProject(new_id(), team.id, DEFAULT_PROJECT, "Default", existing_ok=True)
+            await database.write(scopes.create_project, project)

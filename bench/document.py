@@ -44,8 +44,18 @@ def _server(room: Room) -> dict[str, str]:
 def write_document(document: Path, found: Mapping[str, Any], answers: Answers) -> None:
     """The generated part of the document; what was written by hand around it stays."""
     calibrations = [Calibration(**each) for each in found["calibrations"]]
-    parts = [_setting(found), noise(calibrations), table(row for rows in answers.values() for row in rows)]
+    parts = [_setting(found), noise(calibrations), results(answers)]
     replace_between_markers(document, "\n\n".join(parts))
+
+
+def results(answers: Answers) -> str:
+    """What is held to a target, then everything by question."""
+    held = [row for rows in answers.values() for row in rows if row.goals]
+    goals = [goal for row in held for goal in row.goals]
+    parts = [f"### Targets\n\n{sum(goal.met for goal in goals)} of {len(goals)} met.", table(held)]
+    for name, rows in answers.items():
+        parts += [f"### {name}", table(rows)]
+    return "\n\n".join(parts)
 
 
 def noise(calibrations: Sequence[Calibration]) -> str:

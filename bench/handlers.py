@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from bench.marks import mark
 from bench.payload import payload
-from jobdeck import Context, handler
+from jobdeck import Backoff, Context, Discard, handler
 
 
 class Params(BaseModel):
@@ -68,3 +68,17 @@ async def parent(ctx: Context, params: ParentParams) -> None:
     for gap in random.sample(params.gaps_s, len(params.gaps_s)):
         await ctx.sleep(gap)
         await ctx.enqueue("bench_noop", payload())
+
+
+@handler("bench_discard")
+async def discard(ctx: Context, params: Params) -> None:
+    """Fail by decision."""
+    mark(params.sent_ns)
+    raise Discard("the user is gone")
+
+
+@handler("bench_error", max_attempts=2, backoff=Backoff(base=0.0))
+async def error(ctx: Context, params: Params) -> None:
+    """Fail until no attempt is left."""
+    mark(params.sent_ns)
+    raise ConnectionError("HTTP 503 from the source")

@@ -6,16 +6,28 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from bench.document import everything, noise, write_document
 from bench.machine import calibrate
 from bench.process import ROOT
-from bench.questions import cpu, drain, enqueue, fairness, latency, memory, processes, slow_disk
+from bench.questions import (
+    cpu,
+    drain,
+    enqueue,
+    fairness,
+    latency,
+    lists,
+    memory,
+    processes,
+    slow_disk,
+    stored,
+)
 from bench.results import Row
-from bench.room import Room, open_room
+from bench.room import FolderInMemory, Room, open_room
 from bench.table import table
 
 QUESTIONS: dict[str, Callable[[Room], list[Row]]] = {
@@ -24,12 +36,15 @@ QUESTIONS: dict[str, Callable[[Room], list[Row]]] = {
     "drain-postgres": drain.postgres,
     "latency": latency.answer,
     "processes": processes.answer,
+    "stored": stored.answer,
+    "lists": lists.answer,
     "slow-disk": slow_disk.answer,
     "memory": memory.answer,
     "fairness": fairness.answer,
     "cpu": cpu.answer,
 }
-_DOCUMENT = ROOT / "docs" / "performance.md"
+DOCUMENT = ROOT / "docs" / "performance.md"
+FIGURES = ROOT / "docs" / "performance.json"
 _LEAST_RUNS = 3
 
 
@@ -41,14 +56,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{name:16} {_summary(ask)}")
         return 0
     names = list(QUESTIONS) if options.question == "all" else [options.question]
-    with open_room(options.folder, runs=options.runs, scale=options.scale, peers=options.peers) as room:
-        answers, failed = _ask(room, names)
-        found = everything(room, answers)
+    try:
+        with open_room(options.folder, runs=options.runs, scale=options.scale, peers=options.peers) as room:
+            answers, failed = _ask(room, names)
+            found = everything(room, answers)
+    except FolderInMemory as error:
+        print(f"scripts/bench: {error}", file=sys.stderr)
+        return 2
     if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
+        _write_json(options.json, found)
     room.say(noise(room.calibrations))
     if options.question == "all" and options.runs >= _LEAST_RUNS and options.scale == 1 and not failed:
-        write_document(_DOCUMENT, found, answers)
+        _write_json(FIGURES, found)
+        write_document(DOCUMENT, found, answers)
     return 1 if failed else 0
 
 
@@ -68,6 +88,10 @@ def _ask(room: Room, names: Sequence[str]) -> tuple[dict[str, list[Row]], bool]:
     with suppress(OSError):
         room.calibrations.append(calibrate(room.folder))
     return answers, failed
+
+
+def _write_json(path: Path, found: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def _parser() -> argparse.ArgumentParser:

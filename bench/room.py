@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from bench.machine import Calibration, calibrate, is_in_memory
 from bench.peers.environment import peers_python
 from tests.postgres import PostgresServer, running_server
 
 T = TypeVar("T")
+_LEAST_SECONDS = 0.1
+
+
+class FolderInMemory(Exception):
+    """What is written to the folder never reaches a disk."""
 
 
 class Room:
@@ -29,10 +34,15 @@ class Room:
         self._server: PostgresServer | None = None
         self._python: Path | None = None
         self._folders = 0
+        self._kept: dict[str, Any] = {}
 
     def count(self, full: int, least: int = 20) -> int:
         """How many to take where `full` are wanted at scale 1."""
         return max(least, round(full * self.scale))
+
+    def seconds(self, full: float) -> float:
+        """How long to measure what is measured for a time, where `full` is wanted at scale 1."""
+        return max(_LEAST_SECONDS, full * self.scale)
 
     def say(self, text: str) -> None:
         """One line of progress."""
@@ -58,6 +68,13 @@ class Room:
             self._python = peers_python(self.say)
         return self._python
 
+    def keep(self, name: str, make: Callable[[], AbstractContextManager[T]]) -> T:
+        """Something that takes long to make, made once and kept for all questions until the end."""
+        if name not in self._kept:
+            self._kept[name] = self._stack.enter_context(make())
+        kept: T = self._kept[name]
+        return kept
+
     def new_folder(self) -> Path:
         """A folder that nobody else uses, gone at the end."""
         self._folders += 1
@@ -75,7 +92,9 @@ class Room:
             order = list(contenders.items())
             for name, measure in order if number % 2 == 0 else reversed(order):
                 self.say(f"{what}: round {number + 1} of {self.runs}: {name}")
-                os.sync()
+                if self.scale >= 1:
+                    # What others have left to be written is not to be waited for in a measurement.
+                    os.sync()
                 self.calibrations.append(calibrate(self.folder))
                 found[name].append(measure())
         self.calibrations.append(calibrate(self.folder))
@@ -86,10 +105,10 @@ class Room:
 def open_room(parent: Path, *, runs: int, scale: float, peers: bool = True) -> Iterator[Room]:
     """A room whose files lie below `parent`; all of it is gone at the end.
 
-    Raises ValueError where nothing written to `parent` reaches a disk.
+    Raises FolderInMemory where nothing written to `parent` reaches a disk.
     """
     if is_in_memory(parent):
-        raise ValueError(f"{parent} lies in memory; name a folder on a disk with --folder")
+        raise FolderInMemory(f"{parent} lies in memory; name a folder on a disk with --folder")
     with (
         tempfile.TemporaryDirectory(prefix="jobdeck-bench-", dir=parent) as name,
         ExitStack() as stack,

@@ -147,13 +147,15 @@ def _prototype(room: Room, in_flight: int) -> Drained:
 
 
 def _stdlib(room: Room) -> Drained:
-    return _bare(limit("stdlib_sqlite", "cycle", room.new_folder() / "jobs.db", 1, _LIMIT_SECONDS))
+    return _bare(
+        limit("stdlib_sqlite", "cycle", room.new_folder() / "jobs.db", 1, room.seconds(_LIMIT_SECONDS))
+    )
 
 
 def _asyncpg(room: Room, batch: int) -> Drained:
     url = create_database(room.server)
     try:
-        return _bare(limit("asyncpg_postgres", "cycle", url, batch, _LIMIT_SECONDS))
+        return _bare(limit("asyncpg_postgres", "cycle", url, batch, room.seconds(_LIMIT_SECONDS)))
     finally:
         drop_database(room.server, url)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from bench.deck import KINDS, SHOWN, Kind, new_deck
+from bench.deck import SHOWN, Kind, new_deck
 from bench.limits.child import limit
 from bench.peers.peer import HUEY, PGQUEUER, PROCRASTINATE, new_peer
 from bench.peers.peer import Kind as PeerKind
@@ -21,10 +21,11 @@ Measures = dict[str, Callable[[], float]]
 
 def answer(room: Room) -> list[Row]:
     """On both databases."""
-    return [row for kind in KINDS for row in (_on_sqlite(room) if kind == "sqlite" else _on_postgres(room))]
+    return sqlite(room) + postgres(room)
 
 
-def _on_sqlite(room: Room) -> list[Row]:
+def sqlite(room: Room) -> list[Row]:
+    """On one file, beside huey, the standard library and SQLAlchemy on aiosqlite."""
     stdlib, bulk = "stdlib sqlite3 one by one", "SQLAlchemy + aiosqlite, batches of 100"
     measures: Measures = {
         "one": partial(_ours, room, "sqlite", "one", _ONE),
@@ -49,7 +50,9 @@ def _on_sqlite(room: Room) -> list[Row]:
     ]
 
 
-def _on_postgres(room: Room) -> list[Row]:
+def postgres(room: Room) -> list[Row]:
+    """On one server, beside pgqueuer, procrastinate and bare asyncpg."""
+
     def bare(batch: int) -> Callable[[], float]:
         return partial(_postgres_limit, room, batch)
 
@@ -101,13 +104,13 @@ def _theirs(room: Room, kind: PeerKind, how: str, count: int) -> float:
 
 def _sqlite_limit(room: Room, module: str, what: str | None, batch: int) -> float:
     path = room.new_folder() / "jobs.db"
-    return float(limit(module, *([what] if what else []), path, batch, _LIMIT_SECONDS))
+    return float(limit(module, *([what] if what else []), path, batch, room.seconds(_LIMIT_SECONDS)))
 
 
 def _postgres_limit(room: Room, batch: int) -> float:
     url = create_database(room.server)
     try:
-        return float(limit("asyncpg_postgres", "enqueue", url, batch, _LIMIT_SECONDS))
+        return float(limit("asyncpg_postgres", "enqueue", url, batch, room.seconds(_LIMIT_SECONDS)))
     finally:
         drop_database(room.server, url)
 

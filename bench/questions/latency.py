@@ -14,7 +14,7 @@ from bench.results import Other, Row, at_most
 from bench.room import Room
 from bench.stats import percentile
 
-_COUNT = 300
+_COUNT = 200
 _IN_FLIGHT = 10
 _SECONDS = 60.0
 # p50 and p99 in ms.

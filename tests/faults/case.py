@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
+from sqlalchemy import Connection
+
 from jobdeck.bootstrap import open_client
 from jobdeck.client import Client
 from jobdeck.settings import Settings
-from tests.faults.history import History, dump, unsettled
+from tests.faults.history import History, dump, plain_engine, unsettled
 from tests.faults.invariants import Breach, breaches
 from tests.faults.ledger import Entry, Kind, Ledger, of_kind
 from tests.faults.recovery import longest_recovery
@@ -69,6 +71,17 @@ class Case:
     workers: Workers
     begun: float = field(default_factory=time.monotonic)
     _asked: int = field(default=0, init=False)
+
+    @property
+    def file(self) -> Path:
+        """The database's file; SQLite alone has one."""
+        return Path(self.url.removeprefix("sqlite:///"))
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """A transaction on the database, past jobdeck; committed at the end of the block."""
+        with plain_engine(self.url).begin() as conn:
+            yield conn
 
     @asynccontextmanager
     async def client(self, settings: Mapping[str, Any] | None = None) -> AsyncIterator[Client]:

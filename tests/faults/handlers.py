@@ -126,3 +126,40 @@ async def deaf(ctx: Context, params: Work) -> str:
             except asyncio.CancelledError:
                 continue
     return params.key
+
+
+@handler("old_params", max_attempts=3)
+async def old_params(ctx: Context, params: Work) -> str:
+    """As `work`; a case stores runs whose params an older version of it took."""
+    return str(await work(ctx, params))
+
+
+class Flood(BaseModel):
+    """How much to say."""
+
+    key: str
+    lines: int = 0
+    """Short lines of log."""
+    line_bytes: int = 0
+    """The size of one more line."""
+    progress: int = 0
+    """Calls of progress."""
+
+
+@handler("floods")
+async def floods(ctx: Context, params: Flood) -> None:
+    """Say much more than may be stored, as fast as it goes."""
+    with working(ctx, params.key):
+        for number in range(params.lines):
+            ctx.log.info(
+                "a line of a flood, as long as lines of a log are on average, and like all the others",
+                number=number,
+            )
+            if number % 1_000 == 0:
+                await asyncio.sleep(0)
+        if params.line_bytes:
+            ctx.log.info("x" * params.line_bytes)
+        for number in range(params.progress):
+            ctx.progress(number, total=params.progress, message=f"step {number}")
+            if number % 100 == 0:
+                await asyncio.sleep(0.01)

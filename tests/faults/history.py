@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, Table, create_engine, func, make_url, select, text
+from sqlalchemy import Connection, Engine, Table, create_engine, func, make_url, select, text
 from sqlalchemy.pool import NullPool
 
 from jobdeck.states import ACTIVE, Status
@@ -66,12 +66,17 @@ def unsettled(url: str) -> int:
         return int(conn.execute(select(func.count()).select_from(runs).where(active)).scalar_one())
 
 
+def plain_engine(url: str) -> Engine:
+    """An engine that has nothing to do with jobdeck's own: another driver, no pool."""
+    parsed = make_url(url)
+    driver = "postgresql+psycopg" if parsed.get_backend_name() == "postgresql" else "sqlite"
+    return create_engine(parsed.set(drivername=driver), poolclass=NullPool)
+
+
 @contextmanager
 def _snapshot(url: str) -> Iterator[Connection]:
-    parsed = make_url(url)
-    on_postgres = parsed.get_backend_name() == "postgresql"
-    parsed = parsed.set(drivername="postgresql+psycopg" if on_postgres else "sqlite")
-    engine = create_engine(parsed, poolclass=NullPool)
+    engine = plain_engine(url)
+    on_postgres = engine.dialect.name == "postgresql"
     if on_postgres:
         engine = engine.execution_options(isolation_level="REPEATABLE READ")
     with engine.connect() as conn:

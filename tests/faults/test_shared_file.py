@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -25,15 +24,10 @@ LOCK_WHOLE = (20.0, 5.0, 5.0)
 CLAIMS_SHORT, CLAIMS_WHOLE = 100, 2_000
 
 
-def file_of(case: Case) -> Path:
-    """The database of the case."""
-    return Path(case.url.removeprefix("sqlite:///"))
-
-
 @contextmanager
 def foreign(case: Case, begin: str) -> Iterator[sqlite3.Connection]:
     """Another program with a transaction open on the file."""
-    connection = sqlite3.connect(file_of(case), isolation_level=None, timeout=10, check_same_thread=False)
+    connection = sqlite3.connect(case.file, isolation_level=None, timeout=10, check_same_thread=False)
     connection.execute(begin)
     try:
         yield connection

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -27,15 +28,17 @@ from jobdeck.plugins import load_one
 from jobdeck.secret import remember
 from jobdeck.settings import Settings
 from jobdeck.spec import HandlerSpec
-from jobdeck.store import scopes
+from jobdeck.store import scopes, sqlite_version
 from jobdeck.store.database import Database
 from jobdeck.store.open import database_of, require_head, revision_of, upgrade
+from jobdeck.store.wal import watched
 
 if TYPE_CHECKING:
     from jobdeck.engine.worker import Worker, WorkerEnd
     from jobdeck.plugins import Plugins
 
 
+_log = logging.getLogger("jobdeck.bootstrap")
 # Longer than SQLite's busy timeout, so that an orderly end is the rule.
 _NOW_SECONDS = 10.0
 _OWN_PACKAGE = "jobdeck"
@@ -175,7 +178,8 @@ async def run_worker(
 
     plugins = worker_plugins(settings)
     sys.setswitchinterval(_SWITCH_INTERVAL)
-    async with open_database(settings) as database:
+    _warn_of_sqlite(settings)
+    async with open_database(settings) as database, watched(settings.database_file):
         await make_session(database, settings)
         worker = Worker(_parts(settings, database, plugins), _options(settings, drain))
         loop = asyncio.get_running_loop()
@@ -210,6 +214,11 @@ def worker_plugins(settings: Settings) -> Plugins:
     if not taken.by_type:
         raise ConfigError("every handler installed here is for workers with labels; start it with --label")
     return taken
+
+
+def _warn_of_sqlite(settings: Settings) -> None:
+    if settings.database_file is not None and (found := sqlite_version.trouble()):
+        _log.warning("SQLite %s: %s", found, sqlite_version.ADVICE)
 
 
 def _stopper(worker: Worker) -> Callable[[], None]:

@@ -15,13 +15,10 @@ from jobdeck.bootstrap import open_database
 from jobdeck.errors import JobdeckError
 from jobdeck.plugins import load_plugins
 from jobdeck.settings import Settings
-from jobdeck.store import fleet
+from jobdeck.store import fleet, sqlite_version, wal
 from jobdeck.store.database import Database
 from jobdeck.store.open import revision_of
 
-# The WAL-reset bug came with 3.7.0 and is mended in 3.51.3 (2026-03-13), says the changelog of SQLite.
-_WAL_BUG_FROM: Final = (3, 7, 0)
-_WAL_BUG_FIXED: Final = (3, 51, 3)
 _SKEW_WARN: Final = 2.0
 _NETWORK_FILE_SYSTEMS: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs"})
 
@@ -41,7 +38,8 @@ async def examine(settings: Settings) -> list[Finding]:
     """Every check, whatever the ones before it found. Never raises for what it looks at."""
     findings = [_plugins(settings)]
     if settings.database_file is not None:
-        findings += [_sqlite_version(), _file_system(settings.database_file), _modes(settings.database_file)]
+        file = settings.database_file
+        findings += [_sqlite_version(), _file_system(file), _modes(file), _wal(file)]
     try:
         async with open_database(settings, any_revision=True) as database:
             findings.append(Finding("database", "ok", f"{settings.shown_database_url} answers"))
@@ -73,15 +71,15 @@ def _plugins(settings: Settings) -> Finding:
 
 
 def _sqlite_version() -> Finding:
-    version = sqlite3.sqlite_version_info
-    if _WAL_BUG_FROM <= version < _WAL_BUG_FIXED:
-        return Finding(
-            "sqlite",
-            "warn",
-            f"{sqlite3.sqlite_version} has the WAL-reset bug, which can corrupt a file after a crash",
-            "use a Python linked with SQLite 3.51.3 or newer, and keep backups",
-        )
+    if found := sqlite_version.trouble():
+        return Finding("sqlite", "warn", found, sqlite_version.ADVICE)
     return Finding("sqlite", "ok", sqlite3.sqlite_version)
+
+
+def _wal(path: Path) -> Finding:
+    if found := wal.trouble(path):
+        return Finding("wal", "warn", found, wal.ADVICE)
+    return Finding("wal", "ok", f"{wal.size_of(path):,} bytes of write-ahead log")
 
 
 def _file_system(path: Path) -> Finding:

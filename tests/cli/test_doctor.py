@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from jobdeck import doctor
+from jobdeck.cli.main import build, run
 from jobdeck.doctor import Finding, examine
 from jobdeck.settings import load_settings
+from jobdeck.store import wal
 
 
 async def examined(url: str, folder: Path) -> dict[str, Finding]:
@@ -42,6 +46,25 @@ async def test_the_wal_reset_bug_is_known(
     """SQLite 3.7.0 to 3.51.2 can corrupt a file; later ones cannot (R16)."""
     monkeypatch.setattr(sqlite3, "sqlite_version_info", version)
     assert (await examined(database_url, tmp_path))["sqlite"].state == state
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"])
+async def test_a_log_that_cannot_shrink_is_said(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write-ahead log beyond its limit comes with what to do (R13)."""
+    assert (await examined(database_url, tmp_path))["wal"].state == "ok"
+    monkeypatch.setattr(wal, "ALARM_BYTES", -1)
+    found = (await examined(database_url, tmp_path))["wal"]
+    assert (found.state, found.mend) == ("warn", wal.ADVICE)
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"])
+def test_strict_refuses_what_is_only_a_warning(database_url: str, tmp_path: Path) -> None:
+    """Without a worker there is a warning: exit code 0, and 1 with --strict."""
+    environment = {"JOBDECK_DATABASE_URL": database_url, "JOBDECK_DATA_DIR": str(tmp_path)}
+    with mock.patch.dict(os.environ, environment):
+        assert [run(build(), ["doctor", *given]) for given in ([], ["--strict"])] == [0, 1]
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"])

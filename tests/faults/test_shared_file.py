@@ -11,9 +11,14 @@ from contextlib import contextmanager
 
 import pytest
 
+from jobdeck.client import Client
 from jobdeck.errors import DatabaseUnavailable
+from jobdeck.model import RunFilter
+from jobdeck.store import wal
 from tests.faults.case import Case
 from tests.faults.invariants import Breach
+from tests.faults.leaks import wal_bounded
+from tests.faults.workers import Worker
 
 pytestmark = pytest.mark.parametrize("database_kind", ["sqlite"])
 
@@ -100,6 +105,70 @@ async def test_r12_four_processes_share_the_work(case: Case) -> None:
     shares = sorted(count / runs for count in done.values())
     history = case.judge(note="shares " + ", ".join(f"{share:.0%}" for share in shares))
     assert len(history.attempts) == len(case.effects()) == runs
-    assert not any("WARN" in worker.said() or "ERROR" in worker.said() for worker in case.workers.started)
+    assert [line for worker in case.workers.started for line in _complaints(worker)] == []
     assert len(shares) == WORKERS
     assert shares[0] >= 0.15
+
+
+def _complaints(worker: Worker) -> list[str]:
+    """Warnings and errors in its log, but for the one of an old SQLite."""
+    lines = worker.said().splitlines()
+    return [line for line in lines if ("WARN" in line or "ERROR" in line) and "WAL-reset" not in line]
+
+
+# Seconds of a reader that does not end, and how much is written meanwhile.
+READER_SHORT, READER_WHOLE = 3.0, 60.0
+WRITTEN = 96 * 1024 * 1024
+_PIECE = 1024 * 1024
+# Seconds in which the log must have its size again.
+SHRUNK = 60.0
+
+
+async def test_r13_a_reader_that_does_not_end(case: Case) -> None:
+    """An open read transaction makes the write-ahead log grow: workers and doctor say so, and it shrinks after.
+
+    A client that looks at the list all the while, as the console does, is not what keeps it.
+    """
+    seconds = case.size.of(READER_SHORT, READER_WHOLE)
+    async with case.client() as client:
+        worker = case.workers.start()
+        watching = asyncio.create_task(_watch(client))
+        await case.enqueue(client, case.size.of(20, 2_000), seconds=0.05)
+        with foreign(case, "BEGIN") as reader:
+            reader.execute("SELECT count(*) FROM runs").fetchall()
+            case.ledger.fault("read for ever")
+            over = time.monotonic() + seconds
+            await asyncio.to_thread(_bulk, case)
+            largest = wal.size_of(case.file)
+            await case.until(lambda: "write-ahead log" in worker.said())
+            doctor = case.workers.start(command="doctor")
+            await asyncio.to_thread(doctor.wait)
+            await case.until(lambda: time.monotonic() > over)
+        closed_at = time.monotonic()
+        await case.until(lambda: not list(wal_bounded(case.file)), patience=SHRUNK)
+        recovery = time.monotonic() - closed_at
+        await case.settled()
+        watching.cancel()
+    case.judge(
+        more=list(wal_bounded(case.file)),
+        recovery=recovery,
+        note=f"write-ahead log {largest // _PIECE} MiB, then {wal.size_of(case.file) // _PIECE} MiB",
+    )
+    assert largest > wal.ALARM_BYTES
+    assert wal.ADVICE in worker.said()
+    assert wal.ADVICE in doctor.said()
+
+
+def _bulk(case: Case) -> None:
+    """Write much, in transactions as small as jobdeck's larger ones."""
+    with foreign(case, "BEGIN IMMEDIATE") as writer:
+        writer.execute("CREATE TABLE bulk (data BLOB)")
+        writer.execute("COMMIT")
+        for _ in range(WRITTEN // _PIECE):
+            writer.execute("INSERT INTO bulk VALUES (zeroblob(?))", (_PIECE,))
+
+
+async def _watch(client: Client) -> None:
+    while True:
+        await client.runs.list(RunFilter(), limit=100)
+        await client.changed(0.5)

@@ -6,29 +6,39 @@ import asyncio
 import random
 import time
 
+from jobdeck.client import Client
 from tests.faults.case import POLL, Case
-from tests.faults.invariants import prompt
+from tests.faults.invariants import Breach, effects_per_second, prompt
 
 SEED = 20260401
 WORKERS = 4
 SLOTS = 4
 WORK = 0.4
 """Seconds of one run: so the runs last about as long as the kills go on."""
-# Seconds of kills, and how many runs wait for them.
-SHORT = (5.0, 200)
-WHOLE = (120.0, 5_000)
+# Seconds of kills, how many runs wait for them, and how many measure the throughput before and after; in a second
+# there is nothing to be measured.
+SHORT = (4.0, 160, 0)
+WHOLE = (120.0, 4_500, 960)
+BRIEF = 0.1
+"""Seconds of one of those."""
+THROUGHPUT = 0.8
+"""Least share of it that must be back."""
 
 
 async def test_r03_random_kills(case: Case) -> None:
-    """Four workers, one killed every 1-3 s and replaced at once: every run completes, no crash without a kill."""
-    seconds, runs = case.size.of(SHORT, WHOLE)
+    """Four workers, one killed every 1-3 s and replaced at once: every run completes, no crash without a kill.
+
+    Afterwards as much is done in a second as before, in the whole form.
+    """
+    seconds, runs, measured = case.size.of(SHORT, WHOLE)
     draw = random.Random(SEED)
     kills = 0
     async with case.client() as client:
-        await case.enqueue(client, runs, seconds=WORK)
         for _ in range(WORKERS):
             case.workers.start()
-        await case.until(case.effects)
+        await case.until(lambda: len(case.history().workers) == WORKERS)
+        before = await _runs_per_second(case, client, measured) if measured else 0.0
+        await case.enqueue(client, runs, seconds=WORK)
         over = time.monotonic() + seconds
         while time.monotonic() < over:
             await asyncio.to_thread(draw.choice(case.workers.alive).kill)
@@ -36,10 +46,30 @@ async def test_r03_random_kills(case: Case) -> None:
             case.workers.start()
             await asyncio.sleep(draw.uniform(1.0, 3.0))
         await case.settled()
+        await case.until(lambda: len(case.workers.alive) == _signed_on(case))
         well = time.monotonic()
-        await case.enqueue(client, 5)
+        await case.enqueue(client, WORKERS)
         await case.settled()
-    history = case.judge(more=list(prompt(case.ledger.read(), case.history(), since=well, poll=POLL)))
+        more = list(prompt(case.ledger.read(), case.history(), since=well, poll=POLL))
+        back = await _runs_per_second(case, client, measured) / before if measured else None
+    if back is not None and back < THROUGHPUT:
+        more.append(Breach("I6", "-", f"only {back:.0%} of the throughput is back"))
+    history = case.judge(more=more, throughput=back)
     crashes = sum(row["outcome"] == "crashed" for row in history.attempts)
     assert {row["status"] for row in history.runs} == {"completed"}
     assert 0 < crashes <= kills * SLOTS
+
+
+def _signed_on(case: Case) -> int:
+    """Workers whose lease on life has not run out."""
+    history = case.history()
+    return sum(row["alive_until"] > history.now and row["state"] == "live" for row in history.workers)
+
+
+async def _runs_per_second(case: Case, client: Client, count: int) -> float:
+    """How fast a batch of short runs is done, from its asking to its last effect."""
+    begun = time.monotonic()
+    ids = {run_id.hex for run_id in await case.enqueue(client, count, seconds=BRIEF)}
+    await case.settled()
+    ended = max(entry.end or 0.0 for entry in case.effects() if entry.run in ids)
+    return effects_per_second(case.ledger.read(), begun, ended + 0.001)

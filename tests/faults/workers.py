@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.faults.hostclock import CLOCK_VARIABLE, HostClock
 from tests.faults.killpoints import KILL_VARIABLE, KillPoint
 from tests.faults.ledger import LEDGER_VARIABLE, Ledger
 from tests.faults.nursery import ROOT, Child, Nursery
 
+SQLITE_VARIABLE = "JOBDECK_TEST_SQLITE"
+"""Tells a process which version of SQLite it is to believe it has."""
 # Seconds; far beyond what a worker needs to end on a loaded machine.
 _PATIENCE = 60.0
 
@@ -85,20 +88,34 @@ class Workers:
         *arguments: str,
         settings: Mapping[str, Any] | None = None,
         kill: KillPoint | None = None,
+        clock: HostClock | None = None,
+        sqlite: str | None = None,
         command: str = "runner",
     ) -> Worker:
-        """`jobdeck runner ARGUMENTS`; with `kill` by the launcher that puts the kill point in.
+        """`jobdeck runner ARGUMENTS`, or another command.
+
+        With a kill point in it, on a host whose clock is its own, or as if linked with this version of SQLite.
 
         `settings` go over those of the case, section by section.
         """
-        program = "jobdeck" if kill is None else "tests.faults.launch"
         config = self.config(settings or {})
-        return self._spawn(program, command, "--config", str(config), *arguments, kill=kill)
+        extra = _extra(kill, clock, sqlite)
+        program = "tests.faults.launch" if extra else "jobdeck"
+        return self._spawn(extra, program, command, "--config", str(config), *arguments)
 
-    def enqueuer(self, name: str, count: int, queue: str, *, kill: KillPoint | None = None) -> Worker:
-        """A process that asks for `count` runs; see `tests.faults.enqueuer`."""
-        config = self.config({})
-        return self._spawn("tests.faults.enqueuer", str(config), name, str(count), queue, kill=kill)
+    def enqueuer(
+        self,
+        name: str,
+        count: int,
+        queue: str = "default",
+        *,
+        delay: float = 0.0,
+        kill: KillPoint | None = None,
+        clock: HostClock | None = None,
+    ) -> Worker:
+        """A process that asks for `count` runs, due after `delay` seconds; see `tests.faults.enqueuer`."""
+        arguments = (str(self.config({})), name, str(count), queue, str(delay))
+        return self._spawn(_extra(kill, clock), "tests.faults.enqueuer", *arguments)
 
     def config(self, settings: Mapping[str, Any]) -> Path:
         """A configuration file of its own: the case's settings with these over them."""
@@ -107,9 +124,9 @@ class Workers:
         path.chmod(0o600)
         return path
 
-    def _spawn(self, module: str, *arguments: str, kill: KillPoint | None) -> Worker:
+    def _spawn(self, extra: dict[str, str], module: str, *arguments: str) -> Worker:
         log = self.folder / f"process-{len(self.started)}.log"
-        environment = self.environment(kill)
+        environment = self.environment() | extra
         process = self.nursery.start(module, arguments, environment=environment, folder=self.folder, log=log)
         worker = Worker(process, log, self.ledger)
         self.started.append(worker)
@@ -120,16 +137,25 @@ class Workers:
         """Those whose process has not ended."""
         return [worker for worker in self.started if worker.alive]
 
-    def environment(self, kill: KillPoint | None = None) -> dict[str, str]:
-        """What a process of the case finds: this checkout, the ledger, the kill point, no setting of jobdeck's."""
+    def environment(self) -> dict[str, str]:
+        """What a process of the case finds: this checkout, the ledger, no setting of jobdeck's."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("JOBDECK_")}
-        kept |= {LEDGER_VARIABLE: str(self.ledger.path), "PYTHONPATH": str(ROOT)}
-        return kept if kill is None else kept | {KILL_VARIABLE: str(kill)}
+        return kept | {LEDGER_VARIABLE: str(self.ledger.path), "PYTHONPATH": str(ROOT)}
 
     def end(self) -> None:
         """End them all, by their ids."""
         for worker in self.started:
             worker.end()
+
+
+def _extra(kill: KillPoint | None, clock: HostClock | None, sqlite: str | None = None) -> dict[str, str]:
+    """What the launcher is told."""
+    given = {
+        KILL_VARIABLE: None if kill is None else str(kill),
+        CLOCK_VARIABLE: None if clock is None else str(clock.path),
+        SQLITE_VARIABLE: sqlite,
+    }
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:

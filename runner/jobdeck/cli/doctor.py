@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,7 +20,10 @@ def register(app: typer.Typer) -> None:
     command(app, "doctor")(doctor)
 
 
-def doctor(call: Call) -> None:
+def doctor(
+    call: Call,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit code 1 for warnings too.")] = False,
+) -> None:
     """Check the database, the clock, the files, the plugins and the workers; exit code 1 where something fails."""
     import asyncio
 
@@ -34,7 +37,8 @@ def doctor(call: Call) -> None:
         for finding in findings:
             mend = f"  ->  {finding.mend}" if finding.mend else ""
             emit(f"{_MARKS[finding.state]} {finding.name:<10} {finding.says}{mend}")
-    if any(finding.state == "fail" for finding in findings):
+    refused = ("fail", "warn") if strict else ("fail",)
+    if any(finding.state in refused for finding in findings):
         raise typer.Exit(1)
 
 

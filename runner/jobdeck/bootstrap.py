@@ -318,13 +318,17 @@ def _child_maker(settings: Settings, database: Database, plugins: Plugins) -> An
         plugin = installed.get(job_type)
         return plugin.spec if plugin else None
 
+    # A run's project stays what it is; to read it for every child would cost more than to store the child.
+    known: dict[UUID, Project | None] = {}
+
     async def enqueue_child(
         run: Any, job_type: str, params: Mapping[str, Any], options: Mapping[str, Any]
     ) -> UUID:
         scope = TeamScope(run.team_id, run.team)
-        project = None
-        if run.project_id is not None:
+        project = known.get(run.project_id)
+        if project is None and run.project_id is not None:
             project = await database.read(scopes.find_project, run.team_id, run.project)
+            known[run.project_id] = project
         session = Session(database, scope, project, settings.resolved_actor, spec_of)
         shown = show_id("run", run.id)
         return await RunsApi(session).enqueue(

@@ -28,7 +28,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _LANES = 2
-_ITEMS_PER_COMMIT = 1_000
+# Few enough that a large batch is written by all lanes at the same time.
+_ITEMS_PER_COMMIT = 250
 
 
 def postgres_engine(url: URL, connect_timeout: float = 10.0, **pool: Any) -> AsyncEngine:

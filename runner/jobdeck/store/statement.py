@@ -150,7 +150,7 @@ class Rows:
     """Many rows of one table written at once, as tuples in the order of `columns`.
 
     Without `keys` they are new rows. With `keys` (columns that name a row) they change the rows that are there, as far
-    as `guard` holds of them; of the column `adds` the value is added. With `or_new` a row that is missing is made.
+    as `guard`, which has literals only, holds of them; of the column `adds` the value is added. With `or_new` a row that is missing is made.
     """
 
     def __init__(

@@ -1,0 +1,110 @@
+"""Compiled statements mean what Core's own mean: lists of any length, shared values, types of the columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Select, literal_column, select
+
+from jobdeck.ids import new_id
+from jobdeck.store.database import Database
+from jobdeck.store.differences import Differences
+from jobdeck.store.schema import run_counts, workers
+from jobdeck.store.statement import Rows, statement
+from jobdeck.store.transaction import Rank, Tx, verb
+
+TEAM, OTHER = new_id(), new_id()
+_plain = Rows(run_counts, ("team_id", "status", "slot", "runs"))
+_keys = ("team_id", "status", "slot")
+_adding = Rows(run_counts, ("team_id", "status", "slot", "runs"), keys=_keys, adds="runs", or_new=True)
+_setting = Rows(run_counts, ("slot", "runs", "team_id", "status"), keys=_keys)
+_growing = Rows(
+    run_counts,
+    ("team_id", "runs"),
+    keys=("team_id",),
+    adds="runs",
+    guard=run_counts.c.slot < literal_column("2"),
+)
+
+
+@statement
+def _of_slots(differences: Differences) -> Select[Any]:
+    found = select(run_counts.c.team_id, run_counts.c.slot, run_counts.c.runs)
+    return found.where(differences.among(run_counts.c.slot, "slots"), run_counts.c.status == "pending")
+
+
+@statement
+def _of_teams(differences: Differences) -> Select[Any]:
+    return select(run_counts.c.team_id).where(differences.among(run_counts.c.team_id, "teams"))
+
+
+@verb(Rank.CHANGE)
+def act(tx: Tx, items: Sequence[Callable[[Tx], Any]]) -> Sequence[Any]:
+    return [item(tx) for item in items]
+
+
+async def stored(database: Database) -> dict[tuple[UUID, str, int], int]:
+    rows = await database.read(lambda conn: conn.execute(select(run_counts)).all())
+    return {(row.team_id, row.status, row.slot): row.runs for row in rows}
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 17, 64, 65, 1_000])
+async def test_a_list_of_any_length_finds_its_rows(database: Database, count: int) -> None:
+    """As many as are asked for and there, none where the list is empty."""
+    rows = [(TEAM, "pending", slot, slot * 10) for slot in range(70)]
+    await database.write(act, lambda tx: _plain.write(tx, rows))
+    found = await database.write(act, lambda tx: _of_slots.all(tx, {"slots": range(5, 5 + count)}))
+    assert sorted((row.slot, row.runs) for row in found) == [
+        (n, n * 10) for n in range(5, min(5 + count, 70))
+    ]
+    assert {row.team_id for row in found} <= {TEAM}
+
+
+async def test_ids_go_in_and_out_as_ids(database: Database) -> None:
+    """In values and in lists; what comes back is a UUID that compares with ours."""
+    await database.write(act, lambda tx: _plain.write(tx, [(TEAM, "a", 0, 1), (OTHER, "a", 0, 1)]))
+    found = await database.write(act, lambda tx: _of_teams.all(tx, {"teams": {OTHER, new_id(), new_id()}}))
+    assert [row.team_id for row in found] == [OTHER]
+    assert hash(found[0].team_id) == hash(OTHER)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [(TEAM, "pending", 0, 5)],
+        [(TEAM, "pending", slot, 5) for slot in range(3)],
+        [(TEAM, "pending", 0, 5), (OTHER, "running", 1, 6), (TEAM, "running", 0, 5)],
+        [],
+    ],
+    ids=["one", "all but one shared", "nothing shared", "none"],
+)
+async def test_rows_are_written_whatever_they_share(
+    database: Database, rows: list[tuple[UUID, str, int, int]]
+) -> None:
+    """New rows, rows that grow, and rows that are set, given alike or not."""
+    await database.write(act, lambda tx: _adding.write(tx, rows))
+    await database.write(act, lambda tx: _adding.write(tx, rows))
+    assert await stored(database) == {(team, status, slot): 2 * runs for team, status, slot, runs in rows}
+    set_to = [(slot, runs + 1, team, status) for team, status, slot, runs in rows]
+    await database.write(act, lambda tx: _setting.write(tx, set_to))
+    assert await stored(database) == {(team, status, slot): runs + 1 for team, status, slot, runs in rows}
+
+
+async def test_a_guard_limits_what_grows(database: Database) -> None:
+    """Rows of which the guard does not hold stay as they are."""
+    await database.write(act, lambda tx: _plain.write(tx, [(TEAM, "x", slot, 0) for slot in range(4)]))
+    await database.write(act, lambda tx: _growing.write(tx, [(TEAM, 7), (OTHER, 8)]))
+    assert await stored(database) == {(TEAM, "x", slot): 7 if slot < 2 else 0 for slot in range(4)}
+
+
+def test_flags_come_back_as_flags() -> None:
+    """SQLite has numbers for them; `stalled` of a worker is read as a bool all the same."""
+    from jobdeck.store.sqlite_differences import SqliteDifferences
+    from jobdeck.store.statement import from_driver
+
+    convert = from_driver(workers.c.stalled.type, SqliteDifferences())
+    assert convert is not None
+    assert [convert(value) for value in (0, 1)] == [False, True]

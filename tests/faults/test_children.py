@@ -30,8 +30,9 @@ async def test_r22_families(case: Case, end: str) -> None:
     """SIGKILL of the worker, a timeout, a cancel: five seconds later no process of that run is alive."""
     runs = case.size.of(1, 5)
     canary = f"{case.folder.name}-{os.getpid()}-{time.monotonic_ns()}"
+    timeout = case.size.of(1.5, 5.0)
     params = {"shell": FAMILY, "env": {CANARY: canary}, "grace": "1s"} | (
-        {"timeout": "3s"} if end == "timeout" else {}
+        {"timeout": f"{timeout}s"} if end == "timeout" else {}
     )
     async with case.client(SETTINGS) as client:
         worker = case.workers.start(settings=SETTINGS)
@@ -44,7 +45,7 @@ async def test_r22_families(case: Case, end: str) -> None:
             for run_id in ids:
                 await client.runs.cancel(run_id)
         else:
-            await case.until(lambda: _started_before(case, 3.0))
+            await case.until(lambda: _started_before(case, timeout))
         begun = time.monotonic()
         await case.until(lambda: not _carrying(canary) or time.monotonic() > begun + 2 * GONE)
         took = time.monotonic() - begun

@@ -31,7 +31,7 @@ DISKS = {"sqlite": 8 * _MIB, "postgresql": 24 * _MIB}
 # Bytes left free when the disk is said to be full: the next transactions find no room.
 LEFT = 64 * 1024
 # Seconds for which it stays full.
-SHORT, WHOLE = 4.0, 60.0
+SHORT, WHOLE = 3.0, 20.0
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from tests.faults.ledger import Kind, of_kind
 # Lines, bytes of the one long line, calls of progress.
 SHORT = (100_000, 10_000_000, 5_000)
 WHOLE = (1_000_000, 10_000_000, 100_000)
-NEIGHBOURS = 20
+NEIGHBOURS = 10
 # Seconds beside the twofold latency: a machine that is shared with other tests.
 SLACK = 0.5
 _MIB = 1024 * 1024

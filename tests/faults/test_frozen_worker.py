@@ -11,7 +11,7 @@ from tests.faults.killpoints import Action, KillPoint
 from tests.faults.ledger import Kind, of_kind
 
 # Seconds of lease and of ice. The handler takes 40 % of a lease.
-SHORT = (2.0, 4.0)
+SHORT = (2.0, 3.5)
 WHOLE = (5.0, 15.0)
 
 

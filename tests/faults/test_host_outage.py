@@ -17,8 +17,8 @@ RETRY_AFTER = 2
 FIRST_STEP = 2.0
 """Seconds; the first step of the backoff of `http`."""
 # Runs, and seconds of each of the two halves of the outage.
-SHORT = (60, 2.0)
-WHOLE = (1_000, 30.0)
+SHORT = (30, 1.5)
+WHOLE = (1_000, 20.0)
 # Seconds that a request may have been on its way when the pause was asked for.
 _ON_ITS_WAY = 0.25
 

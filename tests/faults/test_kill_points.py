@@ -13,9 +13,8 @@ from tests.faults.invariants import Breach
 from tests.faults.killpoints import EXIT_CODE, POINTS, KillPoint
 from tests.faults.ledger import Entry, Kind, of_kind
 
-RUNS = 100
-# Kills at each point.
-SHORT, WHOLE = 2, 20
+# Kills at each point, and runs for its workers.
+SHORT, WHOLE = (2, 20), (20, 100)
 # Points whose processes are at work at the same time, so that two processor cores keep every lease of 3 s alive.
 AT_ONCE = 3
 SETTINGS = {"runner": {"lease": "3s", "concurrency": 1}}
@@ -32,14 +31,14 @@ async def test_r01_every_kill_point(case: Case) -> None:
 
     Every run completes; an effect is repeated only where its worker ended between the effect and its record.
     """
-    kills = case.size.of(SHORT, WHOLE)
+    kills, runs = case.size.of(SHORT, WHOLE)
     gate = asyncio.Semaphore(AT_ONCE)
     killed: dict[int, KillPoint] = {}
     async with case.client() as client:
         for point in WORKING:
             # A beat comes every second, so there the runs have to last.
             seconds = 0.3 if point == "lease.before_renew" else 0.01
-            await case.enqueue(client, RUNS, seconds=seconds, options={"queue": _queue(point)})
+            await case.enqueue(client, runs, seconds=seconds, options={"queue": _queue(point)})
 
     async def go_through(point: str) -> None:
         for number in range(kills):

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.parametrize("database_kind", ["sqlite"])
 
 WORKERS = 4
 # Seconds: how long the foreign process writes, the lease, and how long jobdeck waits for the file.
-LOCK_SHORT = (4.0, 2.0, 1.5)
+LOCK_SHORT = (3.0, 2.0, 1.0)
 LOCK_WHOLE = (20.0, 5.0, 5.0)
 CLAIMS_SHORT, CLAIMS_WHOLE = 100, 2_000
 
@@ -117,7 +117,7 @@ def _complaints(worker: Worker) -> list[str]:
 
 
 # Seconds of a reader that does not end, and how much is written meanwhile.
-READER_SHORT, READER_WHOLE = 3.0, 60.0
+READER_SHORT, READER_WHOLE = 2.0, 30.0
 WRITTEN = 96 * 1024 * 1024
 _PIECE = 1024 * 1024
 # Seconds in which the log must have its size again.

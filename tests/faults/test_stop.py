@@ -15,7 +15,7 @@ from tests.faults.invariants import Breach
 from tests.faults.workers import Worker
 
 # Seconds of grace; the runs last 0.1, 6 and 9 of them.
-SHORT, WHOLE = 3.0, 10.0
+SHORT, WHOLE = 2.0, 10.0
 # After the grace the handlers are interrupted (2 s), given up (2 s), and the worker signs off; SQLite may wait for 5 s.
 MARGIN = 9.0
 LEASE = 2.0

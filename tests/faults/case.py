@@ -62,6 +62,7 @@ class Case:
 
     name: str
     """As in the table of cases: R03."""
+    title: str
     kind: str
     """`sqlite` or `postgresql`."""
     url: str
@@ -152,6 +153,7 @@ class Case:
         write_row(
             Row(
                 case=self.name,
+                title=self.title,
                 database=self.kind,
                 size=self.size,
                 faults=len(injected) if faults is None else faults,

@@ -66,12 +66,13 @@ def case(
     """The case that the test is called after (`test_r03_…`), on a fresh database; its processes end with it."""
     name = re.match(r"test_([a-z]\d\d)_", request.node.name)
     assert name, "a case is called after its row: test_r03_…"
+    title = " ".join((request.node.function.__doc__ or "").partition("\n\n")[0].split())
     folder = tmp_path / "case"
     folder.mkdir(mode=0o700)
     ledger = Ledger(folder / "ledger")
     monkeypatch.setenv(LEDGER_VARIABLE, str(ledger.path))
     workers = Workers(folder, ledger, nursery, base_settings(database_url, folder))
     try:
-        yield Case(name[1].upper(), database_kind, database_url, folder, size, ledger, workers)
+        yield Case(name[1].upper(), title, database_kind, database_url, folder, size, ledger, workers)
     finally:
         workers.end()

@@ -1,7 +1,7 @@
 """The report: one row per case and database, gathered while the cases run, shown as a table.
 
 `python -m tests.faults.report ROWS [DOCUMENT]` prints the table of a file of rows, and puts it into the document
-between its two marks.
+between its two marks, below a list of the cases.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ class Row:
     """What one case showed on one database. Times are seconds; None where it does not apply."""
 
     case: str
+    title: str
+    """What is done, and what must come of it."""
     database: str
     size: str
     faults: int
@@ -64,13 +66,19 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+def titles(rows: Sequence[Row]) -> str:
+    """What the cases are, as a Markdown list."""
+    found = sorted({(row.case, row.title) for row in rows})
+    return "\n".join(f"- **{case}**: {title}" for case, title in found)
+
+
 def put_into(document: str, rows: Sequence[Row]) -> str:
-    """The document with the table between its marks. Raises ValueError where it has none."""
+    """The document with cases and table between its marks. Raises ValueError where it has none."""
     before, begin, rest = document.partition(_BEGIN)
     _, end, after = rest.partition(_END)
     if not (begin and end):
         raise ValueError(f"the document lacks {_BEGIN} or {_END}")
-    return f"{before}{begin}\n{table(rows)}\n{end}{after}"
+    return f"{before}{begin}\n{titles(rows)}\n\n{table(rows)}\n{end}{after}"
 
 
 def _cells(row: Row) -> list[str]:

@@ -10,6 +10,7 @@ from jobdeck.errors import NotCancellable
 from jobdeck.model import CancelEffect
 from tests.faults.case import Case
 from tests.faults.invariants import Breach
+from tests.faults.leaks import holdings, nothing_leaked
 
 
 async def test_r23_cancel_in_every_status(case: Case) -> None:
@@ -58,16 +59,20 @@ async def test_r24_timeout_of_a_deaf_handler(case: Case) -> None:
     count = case.size.of(2, 10)
     slots = 2
     async with case.client() as client:
-        case.workers.start(settings={"runner": {"concurrency": slots}})
+        worker = case.workers.start(settings={"runner": {"concurrency": slots}})
+        await case.enqueue(client, slots)
+        await case.settled()
+        before = holdings(worker.pid)
         options = {"timeout": timedelta(seconds=1)}
         deaf = await case.enqueue(client, count, "deaf", seconds=4, options=options)
         after = await case.enqueue(client, 2 * slots)
         await case.settled()
         # Their effects come long after the runs have ended.
-        await case.until(lambda: len(case.effects()) == count + len(after))
+        await case.until(lambda: len(case.effects()) == slots + count + len(after))
         await case.enqueue(client, 1)
         await case.settled()
-    history = case.judge(faults=count, more=_failed_once(case, count))
+        more = [*_failed_once(case, count), *nothing_leaked(before, holdings(worker.pid))]
+    history = case.judge(faults=count, more=more)
     ended = {row["id"]: (row["status"], row["failure_kind"], row["result"]) for row in history.runs}
     assert {ended[run_id] for run_id in deaf} == {("failed", "timed_out", None)}
     assert {ended[run_id][0] for run_id in after} == {"completed"}

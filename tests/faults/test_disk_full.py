@@ -21,6 +21,7 @@ from jobdeck.client import Client
 from jobdeck.errors import DatabaseFull
 from jobdeck.store.open import upgrade
 from tests.faults.case import Case
+from tests.faults.leaks import holdings, nothing_leaked
 from tests.faults.workers import merged
 from tests.postgres import PostgresServer
 
@@ -97,6 +98,7 @@ async def test_r14_a_full_disk(case_there: Case, small_disk: Path) -> None:
         worker = case.workers.start()
         await case.enqueue(client, 20, seconds=0.05)
         await case.settled()
+        before = holdings(worker.pid)
         await case.enqueue(client, 40, seconds=0.1)
         case.ledger.fault("fill the disk")
         full_at = time.monotonic()
@@ -111,8 +113,9 @@ async def test_r14_a_full_disk(case_there: Case, small_disk: Path) -> None:
         recovery = time.monotonic() - free_at
         await case.enqueue(client, 20)
         await case.settled()
+        more = list(nothing_leaked(before, holdings(worker.pid)))
     note = f"full for {free_at - full_at:.0f} s; an enqueue was told: {refused.message}"
-    history = case.judge(recovery=recovery, note=note)
+    history = case.judge(more=more, recovery=recovery, note=note)
     assert {row["status"] for row in history.runs} == {"completed"}
     assert worker.alive
 

@@ -17,7 +17,7 @@ from jobdeck.model import RunFilter
 from jobdeck.store import wal
 from tests.faults.case import Case
 from tests.faults.invariants import Breach
-from tests.faults.leaks import wal_bounded
+from tests.faults.leaks import holdings, nothing_leaked, wal_bounded
 from tests.faults.workers import Worker
 
 pytestmark = pytest.mark.parametrize("database_kind", ["sqlite"])
@@ -45,10 +45,10 @@ async def test_r11_locked_by_another_process(case: Case) -> None:
     seconds, lease, busy = case.size.of(LOCK_SHORT, LOCK_WHOLE)
     settings = {"runner": {"lease": f"{lease}s"}, "database": {"busy_timeout": f"{busy}s"}}
     async with case.client(settings) as client:
-        for _ in range(2):
-            case.workers.start(settings=settings)
+        worker, _ = (case.workers.start(settings=settings) for _ in range(2))
         await case.enqueue(client, 20, seconds=0.2)
         await case.until(case.effects)
+        before = holdings(worker.pid)
         lag = asyncio.create_task(_longest_lag())
         with foreign(case, "BEGIN IMMEDIATE"):
             case.ledger.fault("lock the file")
@@ -65,8 +65,8 @@ async def test_r11_locked_by_another_process(case: Case) -> None:
         recovery = time.monotonic() - free_at
         await case.enqueue(client, 5)
         await case.settled()
+        more = list(nothing_leaked(before, holdings(worker.pid)))
     longest = await lag
-    more = []
     if max(waits) > busy + 1.0:
         more.append(Breach("answer", "-", f"a client waited {max(waits):.1f} s for its refusal"))
     if longest > 1.0:

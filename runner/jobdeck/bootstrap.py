@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from jobdeck.plugins import Plugins
 
 
-_log = logging.getLogger("jobdeck.bootstrap")
+_log = logging.getLogger("jobdeck.runner")
 # Longer than SQLite's busy timeout, so that an orderly end is the rule.
 _NOW_SECONDS = 10.0
 _OWN_PACKAGE = "jobdeck"
@@ -181,6 +181,7 @@ async def run_worker(
     _warn_of_sqlite(settings)
     async with open_database(settings) as database, watched(settings.database_file):
         await make_session(database, settings)
+        _warn_if_deaf(database)
         worker = Worker(_parts(settings, database, plugins), _options(settings, drain))
         loop = asyncio.get_running_loop()
         stop = _stopper(worker)
@@ -189,6 +190,12 @@ async def run_worker(
         if on_start is not None:
             on_start(worker, plugins)
         return await worker.run()
+
+
+def _warn_if_deaf(database: Database) -> None:
+    deafness = database.deafness
+    if deafness is not None:
+        _log.warning("%s; %s", deafness.says, deafness.mend)
 
 
 async def check_worker(settings: Settings) -> None:

@@ -43,7 +43,7 @@ async def examine(settings: Settings) -> list[Finding]:
     try:
         async with open_database(settings, any_revision=True) as database:
             findings.append(Finding("database", "ok", f"{settings.shown_database_url} answers"))
-            for check in (_revision, _clock, _workers):
+            for check in (_revision, _hints, _clock, _workers):
                 findings.append(await _guarded(check, database))
     except JobdeckError as error:
         findings.append(Finding("database", "fail", error.message, "see database_url in the configuration"))
@@ -126,6 +126,13 @@ async def _revision(database: Database) -> Finding:
     return Finding(
         "revision", "fail", f"schema {found.current or 'none'}, needed {found.head}", "jobdeck db upgrade"
     )
+
+
+async def _hints(database: Database) -> Finding:
+    deafness = database.deafness
+    if deafness is not None:
+        return Finding("hints", "warn", deafness.says, deafness.mend)
+    return Finding("hints", "ok", "commits of other processes are heard at once")
 
 
 async def _clock(database: Database) -> Finding:

@@ -24,8 +24,8 @@ class Recorder(Announcer):
     """Notes what would be sent; `sent` wakes the test."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.engine = _Engine()
-        super().__init__(cast(AsyncEngine, cast(Any, self.engine)))
         self.told: list[Hint] = []
         self.sent = asyncio.Event()
         self.failing = False
@@ -36,6 +36,9 @@ class Recorder(Announcer):
         self.told.append(hints)
         self.sent.set()
 
+    def begin(self) -> None:
+        self.start(cast(AsyncEngine, cast(Any, self.engine)))
+
     async def until_sent(self) -> None:
         async with asyncio.timeout(20):
             await self.sent.wait()
@@ -44,7 +47,7 @@ class Recorder(Announcer):
 
 async def test_a_burst_of_news_is_one_notification() -> None:
     recorder = Recorder()
-    recorder.start()
+    recorder.begin()
     for _ in range(100):
         recorder.send(Hint.CHANGE)
     await recorder.until_sent()
@@ -56,7 +59,7 @@ async def test_work_takes_waiting_news_along_at_once(monkeypatch: pytest.MonkeyP
     """The time that news may wait is long here: it is the work that ends the wait."""
     monkeypatch.setattr(announcer, "_CHANGE_GAP", 3_600)
     recorder = Recorder()
-    recorder.start()
+    recorder.begin()
     recorder.send(Hint.CHANGE)
     await asyncio.sleep(0)
     recorder.send(Hint.WORK)
@@ -71,7 +74,7 @@ async def test_work_takes_waiting_news_along_at_once(monkeypatch: pytest.MonkeyP
 async def test_a_notification_that_fails_stops_no_later_one() -> None:
     """Hints are a convenience: an outage loses some, and the next ones are told again."""
     recorder = Recorder()
-    recorder.start()
+    recorder.begin()
     recorder.failing = True
     recorder.send(Hint.WORK)
     await asyncio.sleep(0)

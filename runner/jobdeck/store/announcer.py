@@ -29,9 +29,8 @@ _NOTIFY = text("SELECT pg_notify(:channel, :payload)")
 class Announcer:
     """Sends what is urgent at once, and what comes meanwhile together."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        """`engine` is its own: hints wait for no other connection."""
-        self._engine = engine
+    def __init__(self) -> None:
+        self._engine: AsyncEngine | None = None
         self._hints = Hint.NONE
         self._wake = asyncio.Event()
         self._urgent = asyncio.Event()
@@ -40,8 +39,9 @@ class Announcer:
         self.name = secrets.token_hex(8)
         """By which a process knows its own hints when it hears them."""
 
-    def start(self) -> None:
-        """Begin to send."""
+    def start(self, engine: AsyncEngine) -> None:
+        """Begin to send over an engine of its own: hints wait for no other connection."""
+        self._engine = engine
         self._task = asyncio.create_task(self._run(), name="jobdeck-announce")
 
     def send(self, hints: Hint) -> None:
@@ -59,7 +59,8 @@ class Announcer:
         self._urgent.set()
         if self._task is not None:
             await self._task
-        await self._engine.dispose()
+        if self._engine is not None:
+            await self._engine.dispose()
 
     async def _run(self) -> None:
         while not (self._closing and not self._hints):
@@ -78,6 +79,7 @@ class Announcer:
                 await asyncio.sleep(_GAP)
 
     async def _notify(self, hints: Hint) -> None:
+        assert self._engine is not None  # noqa: S101  started
         async with self._engine.connect() as conn:
             await conn.execution_options(isolation_level="AUTOCOMMIT")
             await conn.execute(_NOTIFY, {"channel": CHANNEL, "payload": f"{hints.value} {self.name}"})

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from jobdeck.errors import JobdeckError
 from jobdeck.store.batch import Part, Results
 from jobdeck.store.differences import Differences
-from jobdeck.store.signals import Signals
+from jobdeck.store.signals import Deafness, Signals
 from jobdeck.store.transaction import I, R, Verb
 
 P = ParamSpec("P")
@@ -24,6 +24,10 @@ class Database(Protocol):
     signals: Signals
     offset_us: int
     """Moves the database's clock; for tests alone."""
+
+    @property
+    def deafness(self) -> Deafness | None:
+        """Why hints of other processes do not come; None where they do."""
 
     async def open(self) -> None:
         """Connect. Raises DatabaseUnavailable."""

@@ -16,14 +16,19 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Final
 
-from jobdeck.store.signals import Signals
+from jobdeck.store.signals import Deafness, Signals
 from jobdeck.store.transaction import Hint
 
 CHANGE_GAP = 0.05
 """Seconds between two tellings of what only people look at: every one wakes a thread of every process."""
 # The times of files are as exact as the kernel's tick.
 _GRAIN_NS = 20_000_000
+NO_SOCKET: Final = Deafness(
+    "no socket for hints can be made in the runtime folder: new runs and cancels are found by polling",
+    "set XDG_RUNTIME_DIR to a folder that belongs to you alone",
+)
 
 
 class DatagramPeers:
@@ -40,6 +45,11 @@ class DatagramPeers:
         self._sent_at = 0.0
         self._peers: list[str] = []
         self._folder_changed = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether hints of others can come."""
+        return self._socket is not None
 
     def open(self) -> None:
         """Bind and begin to listen."""

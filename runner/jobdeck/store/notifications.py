@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+from uuid import uuid4
 
 from sqlalchemy import URL
 
+from jobdeck.errors import DatabaseError
+from jobdeck.store.pooler import dsn_of
 from jobdeck.store.postgres_differences import CHANNEL
-from jobdeck.store.signals import Signals
+from jobdeck.store.signals import Deafness, Signals
 from jobdeck.store.transaction import Hint
 
 _CHECK_EVERY = 10.0
@@ -19,20 +23,35 @@ _RECONNECT_MAX = 15.0
 _ALL = (Hint.WORK | Hint.CANCEL | Hint.CHANGE).value
 
 
-def dsn_of(url: URL) -> str:
-    """The URL as asyncpg itself reads it: `sslmode` and the like mean what they mean to every PostgreSQL program."""
-    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+UNHEARD: Final = Deafness(
+    "notifications of the database do not reach this process: new runs and cancels are found by polling",
+    "look for a proxy or firewall that drops them; LISTEN needs a session of its own",
+)
 
 
 class NotificationListener:
-    """Keeps a LISTEN alive: checks it every 10 s, makes it anew as soon as it is gone, and hints at once after that."""
+    """Keeps a LISTEN alive: checks it every 10 s, makes it anew as soon as it is gone, and hints at once after that.
 
-    def __init__(self, url: URL, signals: Signals, *, own: str) -> None:
+    A LISTEN counts once it has heard a notification that was sent over another connection, as hints are.
+    """
+
+    def __init__(
+        self, url: URL, signals: Signals, notify: Callable[[str], Awaitable[None]], *, own: str
+    ) -> None:
+        """`notify(channel)` sends a notification over another connection; `own` is the sender not to be heard."""
         self._dsn = dsn_of(url)
         self._own = own
         self._signals = signals
+        self._notify = notify
         self._task: asyncio.Task[None] | None = None
         self._listening = asyncio.Event()
+        self._own_channel = f"{CHANNEL}_{uuid4().hex}"
+        self._echo = asyncio.Event()
+
+    @property
+    def deafness(self) -> Deafness | None:
+        """Whether the LISTEN of now has been seen to work."""
+        return None if self._listening.is_set() else UNHEARD
 
     async def start(self) -> None:
         """Begin in the background and wait a moment for the first LISTEN."""
@@ -52,7 +71,9 @@ class NotificationListener:
 
         pause = 0.5
         while True:
-            with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+            with contextlib.suppress(
+                OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError, DatabaseError
+            ):
                 await self._listen(asyncpg)
             if self._listening.is_set():
                 pause = 0.5
@@ -63,9 +84,13 @@ class NotificationListener:
     async def _listen(self, asyncpg: Any) -> None:
         conn = await asyncpg.connect(self._dsn, timeout=_CHECK_TIMEOUT)
         gone = asyncio.Event()
+        self._echo.clear()
         conn.add_termination_listener(lambda _conn: gone.set())
         try:
+            await conn.add_listener(self._own_channel, lambda *_: self._echo.set())
             await conn.add_listener(CHANNEL, self._heard)
+            await self._notify(self._own_channel)
+            await asyncio.wait_for(self._echo.wait(), _CHECK_TIMEOUT)
             self._listening.set()
             # Whatever was said while nobody listened.
             self._signals.publish(Hint(_ALL))

@@ -90,9 +90,11 @@ async def _upgrade_server(url: URL) -> None:
     from sqlalchemy.pool import NullPool
 
     from jobdeck.store import migrate
+    from jobdeck.store.pooler import is_pooled
     from jobdeck.store.postgres import postgres_engine
 
-    async with postgres_engine(url, poolclass=NullPool).begin() as conn:
+    pooled = await is_pooled(url, timeout=10.0)
+    async with postgres_engine(url, pooled=pooled, poolclass=NullPool).begin() as conn:
         await conn.run_sync(migrate.upgrade)
 
 

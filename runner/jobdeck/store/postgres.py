@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import asyncpg
-from sqlalchemy import URL, Connection
+from sqlalchemy import URL, Connection, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from jobdeck.errors import DatabaseUnavailable, JobdeckError
@@ -19,9 +19,10 @@ from jobdeck.store.batch import Commit, Group, Part, Results, Unit, commit, outc
 from jobdeck.store.database import settled
 from jobdeck.store.differences import Differences
 from jobdeck.store.failures import translate, translated
-from jobdeck.store.notifications import NotificationListener, dsn_of
+from jobdeck.store.notifications import NotificationListener
+from jobdeck.store.pooler import BEHIND_POOLER, dsn_of, is_pooled
 from jobdeck.store.postgres_differences import PostgresDifferences
-from jobdeck.store.signals import Signals
+from jobdeck.store.signals import Deafness, Signals
 from jobdeck.store.transaction import Hint, I, R, Verb
 
 P = ParamSpec("P")
@@ -32,15 +33,30 @@ _LANES = 2
 _ITEMS_PER_COMMIT = 250
 
 
-def postgres_engine(url: URL, connect_timeout: float = 10.0, **pool: Any) -> AsyncEngine:
-    """An engine whose connections asyncpg makes from the whole URL; SQLAlchemy would take it to pieces first."""
+def postgres_engine(
+    url: URL, connect_timeout: float = 10.0, *, pooled: bool = False, **pool: Any
+) -> AsyncEngine:
+    """An engine whose connections asyncpg makes from the whole URL; SQLAlchemy would take it to pieces first.
+
+    `pooled`: behind a pooler in transaction mode only the nameless prepared statement is used, made anew each time.
+    Names would be met by the clients that get the same backend later, and never be dropped from it.
+    """
     dsn = dsn_of(url)
     settings = {} if "application_name" in url.query else {"application_name": "jobdeck"}
+    driver: dict[str, Any] = {"statement_cache_size": 0} if pooled else {}
+    adapter: dict[str, Any] = (
+        {"prepared_statement_cache_size": 0, "prepared_statement_name_func": lambda: ""} if pooled else {}
+    )
 
     async def connect() -> Any:
-        return await asyncpg.connect(dsn, timeout=connect_timeout, server_settings=settings)
+        return await asyncpg.connect(dsn, timeout=connect_timeout, server_settings=settings, **driver)
 
-    return create_async_engine("postgresql+asyncpg://", async_creator=connect, hide_parameters=True, **pool)
+    def create() -> Any:
+        # As `async_creator` of SQLAlchemy does it, which has no room for the arguments of its adapter.
+        return engine.dialect.dbapi.connect(async_creator_fn=connect, **adapter)  # type: ignore[union-attr]
+
+    engine = create_async_engine("postgresql+asyncpg://", creator=create, hide_parameters=True, **pool)
+    return engine
 
 
 class PostgresDatabase:
@@ -51,26 +67,42 @@ class PostgresDatabase:
         self.differences: Differences = PostgresDifferences()
         self.signals = Signals()
         self.offset_us = 0
-        self._engine: AsyncEngine = postgres_engine(
-            url,
-            connect_timeout,
-            pool_size=pool_size + _LANES,
-            max_overflow=0,
-            pool_timeout=30,
-            pool_pre_ping=False,
-        )
+        self._connect_timeout = connect_timeout
+        self._pool_size = pool_size
+        self._engine = self._make_engine(pooled=False)
+        self._pooled = False
         self._waiting: list[Unit] = []
         self._wake = asyncio.Event()
         self._lanes: list[asyncio.Task[None]] = []
         self._closing = False
-        self._announcer = Announcer(postgres_engine(url, connect_timeout, pool_size=1, max_overflow=0))
-        self._listener = NotificationListener(url, self.signals, own=self._announcer.name)
+        self._announcer = Announcer()
+        self._listener = NotificationListener(url, self.signals, self._notify, own=self._announcer.name)
+
+    def _make_engine(self, *, pooled: bool, size: int | None = None) -> AsyncEngine:
+        return postgres_engine(
+            self.url,
+            self._connect_timeout,
+            pooled=pooled,
+            pool_size=size or self._pool_size + _LANES,
+            max_overflow=0,
+            pool_timeout=30,
+            pool_pre_ping=False,
+        )
+
+    @property
+    def deafness(self) -> Deafness | None:
+        return BEHIND_POOLER if self._pooled else self._listener.deafness
 
     async def open(self) -> None:
+        with translated():
+            self._pooled = await is_pooled(self.url, self._connect_timeout)
+        if self._pooled:
+            self._engine = self._make_engine(pooled=True)
         await self.read(lambda conn: conn.exec_driver_sql("SELECT 1").scalar())
         self._lanes = [asyncio.create_task(self._lane(), name=f"jobdeck-lane-{n}") for n in range(_LANES)]
-        self._announcer.start()
-        await self._listener.start()
+        self._announcer.start(self._make_engine(pooled=self._pooled, size=1))
+        if not self._pooled:
+            await self._listener.start()
 
     async def close(self) -> None:
         self._closing = True
@@ -79,6 +111,11 @@ class PostgresDatabase:
         await self._announcer.stop()
         await self._listener.stop()
         await self._engine.dispose()
+
+    async def _notify(self, channel: str) -> None:
+        with translated():
+            async with self._engine.begin() as conn:
+                await conn.execute(select(func.pg_notify(channel, "")))
 
     async def write(self, verb: Verb[I, R], item: I) -> R:
         ((result,),) = await self._written([(verb, [item])])

@@ -5,12 +5,21 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from jobdeck.store.transaction import Hint
 
 _log = logging.getLogger("jobdeck.store.signals")
 
 Listener = Callable[[Hint], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Deafness:
+    """Why the hints of other processes do not come: what is wrong, and what mends it. Until then polls do it all."""
+
+    says: str
+    mend: str
 
 
 class Signals:

@@ -24,10 +24,10 @@ from sqlalchemy.pool import NullPool
 from jobdeck.errors import ConfigError, DatabaseUnavailable, JobdeckError
 from jobdeck.store.batch import Commit, Group, Part, Results, Unit, commit, outcome, take, unwrap
 from jobdeck.store.database import settled
-from jobdeck.store.datagrams import CHANGE_GAP, DatagramPeers
+from jobdeck.store.datagrams import CHANGE_GAP, NO_SOCKET, DatagramPeers
 from jobdeck.store.differences import Differences
 from jobdeck.store.failures import translated
-from jobdeck.store.signals import Signals
+from jobdeck.store.signals import Deafness, Signals
 from jobdeck.store.sqlite_differences import SqliteDifferences
 from jobdeck.store.transaction import Hint, I, R, Verb
 
@@ -57,6 +57,10 @@ class SqliteDatabase:
         self._peers = DatagramPeers(path, self.signals)
         self._readers: AsyncEngine = reader_engine(path, busy_timeout, readers)
         self._writer = _Writer(self, writer_engine(path, busy_timeout))
+
+    @property
+    def deafness(self) -> Deafness | None:
+        return None if self._peers.is_open else NO_SOCKET
 
     async def open(self) -> None:
         prepare_file(self.path)

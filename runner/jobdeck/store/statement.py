@@ -149,8 +149,9 @@ def from_driver(kind: Any, differences: Differences) -> Convert | None:
 class Rows:
     """Many rows of one table written at once, as tuples in the order of `columns`.
 
-    Without `keys` they are new rows. With `keys` (columns that name a row) they change the rows that are there, as far
-    as `guard`, which has literals only, holds of them; of the column `adds` the value is added. With `or_new` a row that is missing is made.
+    Without `keys` they are new rows. With `keys` (columns that name a row) they change the rows that are there and of
+    which `guard`, made of literals, holds; to the column `adds` the value is added. With `or_new` a row that is missing
+    is made.
     """
 
     def __init__(

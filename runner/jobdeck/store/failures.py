@@ -16,8 +16,9 @@ _SERIALIZATION = "40001"
 # A verb looks before it inserts; this one looked before the other transaction committed, and will see it now.
 _UNIQUE_VIOLATION = "23505"
 # Classes of SQLSTATE: connection exception, operator intervention (shutdown, cancelled by a time limit), insufficient
-# resources, a server that takes no writes (25006, after a failover), a lock not to be had, no right to write.
-_GONE = ("08", "57", "53", "25", "55P03", "42501")
+# resources, a server that takes no writes (25006, after a failover), a lock not to be had, no right to write, no such
+# role or password, no such database.
+_GONE = ("08", "57", "53", "25", "55P03", "42501", "28", "3D")
 _DISK_FULL = "53100"
 
 

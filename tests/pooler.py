@@ -15,7 +15,9 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
+
+from tests.link import connect
 
 _SSL, _GSS, _CANCEL = 80877103, 80877104, 80877102
 _KNOWN = {"user", "database", "client_encoding", "datestyle", "timezone", "standard_conforming_strings"}
@@ -151,7 +153,7 @@ class Pooler:
         self._free.put_nowait(backend)
 
     async def _connect(self, names: dict[str, str]) -> Backend:
-        reader, writer = await _open(self.server)
+        reader, writer = await connect(self.server)
         words = f"user\0{names['user']}\0database\0{names.get('database', names['user'])}\0\0".encode()
         writer.write(struct.pack("!II", len(words) + 8, 196608) + words)
         parameters = b""
@@ -197,15 +199,6 @@ class Pooler:
                     if payload == b"I" and not self.session:
                         backend.client = None
                     backend.idle.set()
-
-
-async def _open(server: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection to the server that a URL names: by its Unix socket, or by TCP."""
-    parts = urlsplit(server)
-    folder = parse_qs(parts.query).get("host", [""])[0]
-    if folder.startswith("/"):
-        return await asyncio.open_unix_connection(f"{folder}/.s.PGSQL.{parts.port or 5432}")
-    return await asyncio.open_connection(parts.hostname or "127.0.0.1", parts.port or 5432)
 
 
 @contextmanager

@@ -31,6 +31,9 @@ T = TypeVar("T")
 _LANES = 2
 # Few enough that a large batch is written by all lanes at the same time.
 _ITEMS_PER_COMMIT = 250
+# How long the server waits for a process in the middle of a transaction. Ours last milliseconds; one whose process
+# is cut off or frozen would hold its locks, and keep its runs from recovery, until the connection is seen to be dead.
+_IDLE_IN_TRANSACTION_MS = 10_000
 
 
 def postgres_engine(
@@ -49,7 +52,11 @@ def postgres_engine(
     )
 
     async def connect() -> Any:
-        return await asyncpg.connect(dsn, timeout=connect_timeout, server_settings=settings, **driver)
+        conn = await asyncpg.connect(dsn, timeout=connect_timeout, server_settings=settings, **driver)
+        if not pooled:
+            # Not a start-up parameter: poolers in session mode refuse those that they do not know.
+            await conn.execute(f"SET idle_in_transaction_session_timeout = {_IDLE_IN_TRANSACTION_MS}")
+        return conn
 
     def create() -> Any:
         # As `async_creator` of SQLAlchemy does it, which has no room for the arguments of its adapter.

@@ -54,12 +54,17 @@ def translate(error: Exception) -> Exception:
             "the database is too busy: this lost against other transactions again and again"
         )
     if code.startswith(_GONE) or isinstance(error, OSError | InterfaceError | PoolTimeout | TimeoutError):
-        return DatabaseUnavailable(f"the database cannot be reached: {_first_line(error)}")
+        return unreachable(error)
     # Without a statement it was the connecting that failed, or the commit.
     broken = isinstance(error, DBAPIError) and (error.connection_invalidated or error.statement is None)
     if broken or isinstance(error, OperationalError):
-        return DatabaseUnavailable(f"the database cannot be reached: {_first_line(error)}")
+        return unreachable(error)
     return error
+
+
+def unreachable(error: BaseException) -> DatabaseUnavailable:
+    """The error for a database that cannot be reached, with what the driver says."""
+    return DatabaseUnavailable(f"the database cannot be reached: {_first_line(error)}")
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import Any, Final
 import asyncpg
 from sqlalchemy import URL
 
+from jobdeck.store.failures import unreachable
 from jobdeck.store.signals import Deafness
 
 # How long a query may take that nothing but a pooler without a free backend can hold up.
@@ -33,12 +34,18 @@ def dsn_of(url: URL) -> str:
 
 
 async def is_pooled(url: URL, timeout: float) -> bool:
-    """Look whether transactions of one connection are worked by changing backends. Raises what asyncpg raises.
+    """Look whether transactions of one connection are worked by changing backends. Raises DatabaseUnavailable.
 
     A pooler, whatever its mode, has to tell its clients a process id of its own making, for cancels; so where that is
     the one of the backend, one connection and one query are enough.
     """
-    dsn = dsn_of(url)
+    try:
+        return await _look(dsn_of(url), timeout)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        raise unreachable(error) from error
+
+
+async def _look(dsn: str, timeout: float) -> bool:
     async with _connected(dsn, timeout) as first:
         backend = await _backend(first)
         if backend == first.get_server_pid():

@@ -101,8 +101,7 @@ class PostgresDatabase:
         return BEHIND_POOLER if self._pooled else self._listener.deafness
 
     async def open(self) -> None:
-        with translated():
-            self._pooled = await is_pooled(self.url, self._connect_timeout)
+        self._pooled = await is_pooled(self.url, self._connect_timeout)
         if self._pooled:
             self._engine = self._make_engine(pooled=True)
         await self.read(lambda conn: conn.exec_driver_sql("SELECT 1").scalar())

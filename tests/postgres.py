@@ -32,14 +32,19 @@ _STOP_TIMEOUT = 30.0
 
 _PROGRAMS = "pginstall18/bin"
 
-# Outlives any way the tests can die: the end of its standard input is the order to stop and clear away.
-# The data is thrown away, so the server is stopped without the checkpoint of an orderly shutdown.
+# Outlives any way the tests can die: the end of its standard input is the order to stop and clear away. Before that
+# each line is the order to stop the server or to start it again on the same data; a line answers it.
+# A stop is one without the checkpoint of an orderly shutdown, like a loss of power to all of its processes.
 _SUPERVISOR = """
 server_program=$1 data=$2 folder=$3
-"$server_program" -D "$data" >"$folder/log" 2>&1 &
-cat >/dev/null
-kill -QUIT $!
-wait $!
+start() { "$server_program" -D "$data" >>"$folder/log" 2>&1 </dev/null & server=$!; }
+stop() { kill -QUIT $server && wait $server; }
+start
+while read -r order; do
+  "$order"
+  echo "$order"
+done
+stop
 cd / && rm -rf "$folder"
 """
 
@@ -65,6 +70,40 @@ class PostgresServer:
     """A running server; `url` names its maintenance database and a role that may create databases."""
 
     url: str
+    supervisor: subprocess.Popen[str] | None = None
+    """Of a server that was started here."""
+    log: Path | None = None
+
+    def stop(self) -> None:
+        """End the server at once, whatever it does. Raises RuntimeError where it was not started here."""
+        self._order("stop")
+
+    def start(self) -> None:
+        """Start a stopped server again, on the same data; on return it takes connections."""
+        self._order("start")
+        self.until_ready()
+
+    def until_ready(self) -> None:
+        """Return once the server takes connections. Raises RuntimeError with its log where it never does."""
+        deadline = time.monotonic() + _START_TIMEOUT
+        while True:
+            try:
+                psycopg.connect(self.url).close()
+                return
+            except psycopg.OperationalError:
+                if time.monotonic() > deadline:
+                    words = "" if self.log is None else self.log.read_text()
+                    raise RuntimeError(f"PostgreSQL did not start: {words}") from None
+                time.sleep(0.02)
+
+    def _order(self, order: str) -> None:
+        if self.supervisor is None:
+            raise RuntimeError("an outside server is not ours to stop")
+        assert self.supervisor.stdin is not None
+        assert self.supervisor.stdout is not None
+        self.supervisor.stdin.write(f"{order}\n")
+        self.supervisor.stdin.flush()
+        assert self.supervisor.stdout.readline() == f"{order}\n"
 
     def url_of(self, database: str) -> str:
         """The URL of another database on this server."""
@@ -113,9 +152,10 @@ def running_server(parent: Path = Path("/tmp")) -> Iterator[PostgresServer]:
         data = folder / "data"
         _initialise(programs, data, account)
         (data / "postgresql.auto.conf").write_text(_CONFIGURATION.format(folder=folder))
-        with _supervised(programs / "postgres", data, folder, account):
-            server = PostgresServer(f"postgresql://postgres@/postgres?host={folder}")
-            _wait_until_ready(server, folder / "log")
+        with _supervised(programs / "postgres", data, folder, account) as supervisor:
+            url = f"postgresql://postgres@/postgres?host={folder}"
+            server = PostgresServer(url, supervisor, folder / "log")
+            server.until_ready()
             yield server
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -169,32 +209,25 @@ def _initialise(programs: Path, data: Path, account: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _supervised(program: Path, data: Path, folder: Path, account: dict[str, Any]) -> Iterator[None]:
+def _supervised(
+    program: Path, data: Path, folder: Path, account: dict[str, Any]
+) -> Iterator[subprocess.Popen[str]]:
     """Keep the server running until the block ends, or until this process does, however it dies."""
     supervisor = subprocess.Popen(
         ["/bin/sh", "-c", _SUPERVISOR, "sh", str(program), str(data), str(folder)],
         stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
+        text=True,
         cwd="/",
         start_new_session=True,  # a Ctrl-C in the terminal must not stop the server before the tests are done
         **account,
     )
     try:
-        yield
+        yield supervisor
     finally:
         assert supervisor.stdin is not None
+        assert supervisor.stdout is not None
         supervisor.stdin.close()
         supervisor.wait(_STOP_TIMEOUT)
-
-
-def _wait_until_ready(server: PostgresServer, log: Path) -> None:
-    deadline = time.monotonic() + _START_TIMEOUT
-    while True:
-        try:
-            psycopg.connect(server.url).close()
-            return
-        except psycopg.OperationalError:
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"PostgreSQL did not start: {log.read_text()}") from None
-            time.sleep(0.02)
+        supervisor.stdout.close()

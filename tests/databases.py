@@ -108,12 +108,14 @@ def database_url(
 
 
 @asynccontextmanager
-async def opened(url: str, *, busy_timeout: float = 30.0) -> AsyncIterator[Database]:
+async def opened(
+    url: str, *, busy_timeout: float = 30.0, command_timeout: float = 60.0
+) -> AsyncIterator[Database]:
     """The database behind `url`, open; at the end no connection may be left in use.
 
-    The time to wait for SQLite's write lock is long, because the tests share a machine with others.
+    The times to wait for locks are long, because the tests share a machine with others.
     """
-    database = database_of(url, busy_timeout=busy_timeout)
+    database = database_of(url, busy_timeout=busy_timeout, command_timeout=command_timeout)
     await database.open()
     try:
         yield database

@@ -69,6 +69,7 @@ async def open_database(settings: Settings, *, any_revision: bool = False) -> As
         url,
         pool_size=settings.database.pool_size,
         busy_timeout=settings.database.busy_timeout.total_seconds(),
+        command_timeout=settings.database.command_timeout.total_seconds(),
     )
     if settings.database_file is not None:
         settings.make_data_dir()

@@ -11,13 +11,16 @@ JobdeckError
 ├── StaleLease               5   the lease or token is no longer the current one
 ├── Forbidden                6
 └── DatabaseError            7
-    ├── DatabaseUnavailable  7
+    ├── DatabaseUnavailable  7   nothing was stored
+    │   ├── OutcomeUnknown   7   nobody knows whether it was stored
+    │   └── PartlyStored     7   carries the runs that were
     ├── DatabaseFull         7
     └── WrongRevision        7   carries the command that mends it
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -130,6 +133,32 @@ class DatabaseUnavailable(DatabaseError):
     """The database cannot be reached."""
 
     code = "database_unavailable"
+
+
+class OutcomeUnknown(DatabaseUnavailable):
+    """The connection broke while this was being stored, and the database has not come back to say whether it was."""
+
+    code = "outcome_unknown"
+
+    def __init__(self, message: str | None = None, *, run_ids: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.run_ids = list(run_ids)
+
+    def details(self) -> dict[str, object]:
+        return super().details() | ({"run_ids": self.run_ids} if self.run_ids else {})
+
+
+class PartlyStored(DatabaseUnavailable):
+    """Some of the runs are stored, and then the database was lost; `run_ids` are those that are stored."""
+
+    code = "partly_stored"
+
+    def __init__(self, message: str, *, run_ids: Sequence[str]) -> None:
+        super().__init__(message)
+        self.run_ids = list(run_ids)
+
+    def details(self) -> dict[str, object]:
+        return super().details() | {"run_ids": self.run_ids}
 
 
 class DatabaseFull(DatabaseError):

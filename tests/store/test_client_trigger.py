@@ -16,6 +16,7 @@ from jobdeck.errors import (
     DatabaseUnavailable,
     Forbidden,
     JobdeckError,
+    PartlyStored,
     UnknownJobType,
     ValidationError,
 )
@@ -277,27 +278,30 @@ async def test_many_of_a_single_flight(client: Client, deck: Deck) -> None:
     assert caught.value.existing_run_id == show_id("run", first)
 
 
-async def test_an_unknown_commit_is_looked_up(
+async def test_a_database_that_is_lost_in_the_middle(
     client: Client, deck: Deck, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The connection breaks around the commit: where the run is there the caller gets it, else the error."""
+    """What was refused is tried once more; if in vain, the error names the runs that are stored, and no others are."""
     database = deck.database
-    write = database.write
+    write_many = database.write_many
+    calls = 0
 
-    async def breaks_after(verb: Any, item: Any) -> Any:
-        await write(verb, item)
-        raise DatabaseUnavailable("broken")
+    async def refuses_the_second_half(verb: Any, items: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        half = len(items) // 2
+        found = await write_many(verb, items[:half])
+        return [*found, *[DatabaseUnavailable("broken")] * (len(items) - half)]
 
-    async def breaks_before(verb: Any, item: Any) -> Any:
-        raise DatabaseUnavailable("broken")
-
-    monkeypatch.setattr(database, "write", breaks_after)
-    run = await client.runs.trigger("sync")
-    monkeypatch.setattr(database, "write", breaks_before)
-    with pytest.raises(DatabaseUnavailable):
+    monkeypatch.setattr(database, "write_many", refuses_the_second_half)
+    with pytest.raises(PartlyStored, match="6 of 8 runs are stored, the others are not: broken") as caught:
+        await client.runs.trigger_many("sync", [{}] * 8)
+    assert calls == 2
+    stored_ids = [show_id("run", row["id"]) for row in await deck.rows(runs)]
+    assert sorted(caught.value.details()["run_ids"]) == sorted(stored_ids)  # type: ignore[call-overload]
+    with pytest.raises(DatabaseUnavailable, match="broken"):
         await client.runs.trigger("sync")
-    monkeypatch.setattr(database, "write", write)
-    assert [row["id"] for row in await deck.rows(runs)] == [run.id]
+    assert await stored(deck) == 6
 
 
 async def test_a_child_names_its_parent(client: Client) -> None:

@@ -11,13 +11,13 @@ from jobdeck import limits
 from jobdeck.client import cursors
 from jobdeck.client.filters import check_filter
 from jobdeck.client.session import Session
+from jobdeck.client.storing import store_all
 from jobdeck.client.trigger import RunBuilder, RunOptions
-from jobdeck.errors import Conflict, DatabaseUnavailable, NotFound, ValidationError
+from jobdeck.errors import Conflict, NotFound, ValidationError
 from jobdeck.ids import parse_part, show_id
-from jobdeck.model import CancelReply, LogEntry, NewRun, Run, RunFilter, RunPage
+from jobdeck.model import CancelReply, LogEntry, Run, RunFilter, RunPage
 from jobdeck.store import changes, detail, listing
 from jobdeck.store.counts import counts
-from jobdeck.store.enqueue import enqueue
 from jobdeck.store.fleet import find_type
 from jobdeck.text import clean
 
@@ -44,7 +44,8 @@ class RunsApi:
     async def enqueue(self, job_type: str, params: Mapping[str, Any] | None = None, **options: Any) -> UUID:
         """`trigger` that gives the id alone."""
         builder = await self._builder(job_type, RunOptions(**options))
-        return await self._store(builder.build(params or {}))
+        (run_id,) = await store_all(self._session.database, [builder.build(params or {})])
+        return run_id
 
     async def trigger_many(self, job_type: str, params: Sequence[Mapping[str, Any]], **options: Any) -> Ids:
         """Many runs of one type, at most 10,000; validated all before the first is stored."""
@@ -59,11 +60,7 @@ class RunsApi:
             raise Conflict(
                 f"of {clean(job_type, 128)} only one run at a time may be active here; make them one by one"
             )
-        results = await self._session.database.write_many(enqueue, runs)
-        for result in results:
-            if isinstance(result, Exception):
-                raise result
-        return [result for result in results if isinstance(result, UUID)]
+        return await store_all(self._session.database, runs)
 
     async def _builder(self, job_type: str, options: RunOptions) -> RunBuilder:
         registered = None
@@ -72,15 +69,6 @@ class RunsApi:
         if is_name and self._session.local_spec(job_type) is None:
             registered = await self._session.database.read(find_type, job_type)
         return RunBuilder(self._session, job_type, registered, options)
-
-    async def _store(self, run: NewRun) -> UUID:
-        try:
-            return await self._session.database.write(enqueue, run)
-        except DatabaseUnavailable:
-            # The connection broke around the commit: the id was ours before it, so look whether it is there.
-            if await self._key(run.id) is None:
-                raise
-            return run.id
 
     async def list(
         self, chosen: RunFilter, *, limit: int = limits.PAGE_DEFAULT, cursor: str | None = None

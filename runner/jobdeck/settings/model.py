@@ -113,6 +113,8 @@ class DatabaseSettings(Section):
     """Connections of one process to PostgreSQL."""
     busy_timeout: Interval = _seconds(5)
     """How long to wait for another process that writes to SQLite."""
+    command_timeout: Annotated[Duration, Field(ge=_seconds(0.1))] = _seconds(10)
+    """How long PostgreSQL may take for one command, the wait for a lock included."""
 
 
 class HttpSettings(Section):

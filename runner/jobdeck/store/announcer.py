@@ -15,9 +15,13 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from jobdeck.errors import DatabaseUnavailable
 from jobdeck.store.postgres_differences import CHANNEL
+from jobdeck.store.postgres_session import Watch
 from jobdeck.store.transaction import Hint
 
+# Seconds, for a server that does not answer.
+_PATIENCE = 5.0
 # Seconds. News that only people look at waits for company; what somebody else can act on goes at once, but leaves
 # the connection a little room.
 _CHANGE_GAP = 0.05
@@ -74,12 +78,13 @@ class Announcer:
             hints, self._hints = self._hints, Hint.NONE
             if hints:
                 # Hints are a convenience: whoever misses one looks at the next poll.
-                with contextlib.suppress(SQLAlchemyError, OSError, TimeoutError):
+                with contextlib.suppress(SQLAlchemyError, DatabaseUnavailable, OSError, TimeoutError):
                     await self._notify(hints)
                 await asyncio.sleep(_GAP)
 
     async def _notify(self, hints: Hint) -> None:
         assert self._engine is not None  # noqa: S101  started
         async with self._engine.connect() as conn:
-            await conn.execution_options(isolation_level="AUTOCOMMIT")
-            await conn.execute(_NOTIFY, {"channel": CHANNEL, "payload": f"{hints.value} {self.name}"})
+            with Watch(conn, _PATIENCE):
+                await conn.execution_options(isolation_level="AUTOCOMMIT")
+                await conn.execute(_NOTIFY, {"channel": CHANNEL, "payload": f"{hints.value} {self.name}"})

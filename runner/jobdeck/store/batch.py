@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
 from jobdeck.errors import DatabaseError
 from jobdeck.store.counts import write_counts
 from jobdeck.store.differences import Differences
-from jobdeck.store.failures import is_transient, translate
+from jobdeck.store.failures import is_transient, may_have_committed, translate
 from jobdeck.store.locks import lock_for
-from jobdeck.store.transaction import Hint, Tx, Verb
+from jobdeck.store.transaction import Hint, Rank, Tx, Verb
 
 _RETRIES = 3
 _UNSETTLED: Any = object()
+# Most claims of an idle worker find nothing and cost no write; a beat may be repeated.
+_MAY_CHANGE_NOTHING = (Rank.BEAT, Rank.CLAIM)
 
 Part = tuple[Verb[Any, Any], Sequence[Any]]
 """A verb and the items it is asked to write."""
@@ -68,7 +70,7 @@ class Group:
 class Unit:
     """Items of one part on their way into a transaction."""
 
-    __slots__ = ("group", "items", "part", "start", "verb")
+    __slots__ = ("group", "items", "part", "start", "tries", "verb")
 
     def __init__(self, group: Group, part: int, start: int, items: Sequence[Any]) -> None:
         self.group = group
@@ -76,6 +78,8 @@ class Unit:
         self.start = start
         self.items = items
         self.verb: Verb[Any, Any] = group.parts[part][0]
+        self.tries = 0
+        """Commits with it that broke off and proved to have stored nothing."""
 
     def settle(self, found: Sequence[Any]) -> None:
         """Store the results of these items."""
@@ -84,7 +88,9 @@ class Unit:
     def split(self, at: int) -> tuple[Unit, Unit]:
         """Two units, the first with `at` items."""
         first = Unit(self.group, self.part, self.start, self.items[:at])
-        return first, Unit(self.group, self.part, self.start + at, self.items[at:])
+        second = Unit(self.group, self.part, self.start + at, self.items[at:])
+        first.tries = second.tries = self.tries
+        return first, second
 
 
 def take(waiting: Iterable[Unit], most: int) -> tuple[list[Unit], list[Unit]]:
@@ -102,23 +108,60 @@ def take(waiting: Iterable[Unit], most: int) -> tuple[list[Unit], list[Unit]]:
     return ranked, []
 
 
-def commit(conn: Connection, units: Sequence[Unit], differences: Differences, offset_us: int) -> Hint:
+class Line(Protocol):
+    """The way to a database that can break in the middle of a commit."""
+
+    @property
+    def silence(self) -> DatabaseError | None:
+        """Why the session was ended from here, where the database did not answer."""
+
+    def mark(self, conn: Connection) -> tuple[Any, int]:
+        """Mark the open transaction: what to ask for its end by, and the database's clock."""
+
+    def doubt(
+        self, receipt: Any, units: Sequence[Unit], results: Sequence[Sequence[Any]], hints: Hint
+    ) -> None:
+        """The commit got no answer: find out what became of these units, and settle them then."""
+
+
+class _Unanswered(Exception):
+    """A marked transaction whose COMMIT was sent."""
+
+    def __init__(self, receipt: Any, results: Sequence[Sequence[Any]], hints: Hint) -> None:
+        super().__init__()
+        self.receipt = receipt
+        self.results = results
+        self.hints = hints
+
+
+def commit(
+    conn: Connection,
+    units: Sequence[Unit],
+    differences: Differences,
+    offset_us: int,
+    line: Line | None = None,
+) -> Hint:
     """Commit the units as one transaction and settle their results; the hints for others.
 
     A transaction that fails is split in halves until the bad item fails alone. What fails for every item alike
-    (no disk, no connection) is not split.
+    (no disk, no connection) is not split. Where `line` breaks in the commit, the units are settled later.
     """
     try:
-        results, hints = _attempt(conn, units, differences, offset_us)
+        results, hints = _attempt(conn, units, differences, offset_us, line)
+    except _Unanswered as unanswered:
+        assert line is not None  # noqa: S101  without one nothing is marked
+        line.doubt(unanswered.receipt, units, unanswered.results, unanswered.hints)
+        return Hint.NONE
     except Exception as error:
-        failure = translate(error)
+        failure = (line and line.silence) or translate(error)
         size = sum(len(unit.items) for unit in units)
         if size == 1 or isinstance(failure, DatabaseError):
             for unit in units:
                 unit.settle([failure] * len(unit.items))
             return Hint.NONE
         first, second = _halves(units, size // 2)
-        return commit(conn, first, differences, offset_us) | commit(conn, second, differences, offset_us)
+        done = commit(conn, first, differences, offset_us, line)
+        return done | commit(conn, second, differences, offset_us, line)
     for unit, found in zip(units, results, strict=True):
         unit.settle(found)
     return hints
@@ -138,27 +181,47 @@ def _halves(units: Sequence[Unit], size: int) -> tuple[list[Unit], list[Unit]]:
 
 
 def _attempt(
-    conn: Connection, units: Sequence[Unit], differences: Differences, offset_us: int
+    conn: Connection, units: Sequence[Unit], differences: Differences, offset_us: int, line: Line | None
 ) -> tuple[list[Sequence[Any]], Hint]:
+    renewed = False
     for _ in range(_RETRIES):
         try:
-            return _once(conn, units, differences, offset_us)
+            return _once(conn, units, differences, offset_us, line)
+        except _Unanswered:
+            raise
         except Exception as error:
-            if not is_transient(error):
+            # A session that broke before COMMIT was sent has stored nothing; the next try has a new one.
+            renews = conn.invalidated and not renewed and line is not None and line.silence is None
+            if not (renews or is_transient(error)):
                 raise
-    return _once(conn, units, differences, offset_us)
+            renewed = renewed or renews
+    return _once(conn, units, differences, offset_us, line)
 
 
 def _once(
-    conn: Connection, units: Sequence[Unit], differences: Differences, offset_us: int
+    conn: Connection, units: Sequence[Unit], differences: Differences, offset_us: int, line: Line | None
 ) -> tuple[list[Sequence[Any]], Hint]:
     results: list[Sequence[Any]] = []
-    with conn.begin():
-        tx = Tx(conn, differences.now(conn, offset_us), differences)
+    receipt = None
+    with conn.begin() as transaction:
+        if line is not None and any(unit.verb.rank not in _MAY_CHANGE_NOTHING for unit in units):
+            receipt, now = line.mark(conn)
+            now += offset_us
+        else:
+            now = differences.now(conn, offset_us)
+        tx = Tx(conn, now, differences)
         _lock_in_order(tx, units)
         for _, same in groupby(units, key=lambda unit: unit.verb.name):
             results += _write(tx, list(same))
         write_counts(tx)
+        if line is not None and receipt is None and tx.hints:
+            receipt, _ = line.mark(conn)
+        try:
+            transaction.commit()
+        except Exception as error:
+            if receipt is None or not may_have_committed(error):
+                raise
+            raise _Unanswered(receipt, results, tx.hints) from error
     return results, tx.hints
 
 

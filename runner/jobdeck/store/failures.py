@@ -38,6 +38,12 @@ def is_transient(error: BaseException) -> bool:
     return sqlstate(error) in (_DEADLOCK, _SERIALIZATION, _UNIQUE_VIOLATION)
 
 
+def may_have_committed(error: BaseException) -> bool:
+    """Whether a COMMIT that failed so may have been carried out: no answer came, or the server was going down."""
+    code = sqlstate(error)
+    return not code or code.startswith(("08", "57P"))
+
+
 def translate(error: Exception) -> Exception:
     """A DatabaseError where the database as a whole refuses; anything else as it is."""
     if isinstance(error, JobdeckError):
@@ -54,6 +60,9 @@ def translate(error: Exception) -> Exception:
             "the database is too busy: this lost against other transactions again and again"
         )
     if code.startswith(_GONE) or isinstance(error, OSError | InterfaceError | PoolTimeout | TimeoutError):
+        return unreachable(error)
+    if type(error).__name__ == "InternalClientError":
+        # The driver's, of a session that the server has ended and not closed yet.
         return unreachable(error)
     # Without a statement it was the connecting that failed, or the commit.
     broken = isinstance(error, DBAPIError) and (error.connection_invalidated or error.statement is None)
@@ -100,5 +109,7 @@ def _translate_sqlite(error: sqlite3.Error) -> Exception | None:
 
 
 def _first_line(error: BaseException) -> str:
+    if isinstance(error, TimeoutError) and not str(error):
+        return "it does not answer"
     text = str(getattr(error, "orig", None) or error).strip() or type(error).__name__
     return text.splitlines()[0][:200]

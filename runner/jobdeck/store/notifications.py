@@ -72,7 +72,13 @@ class NotificationListener:
         pause = 0.5
         while True:
             with contextlib.suppress(
-                OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError, DatabaseError
+                OSError,
+                asyncpg.PostgresError,
+                asyncpg.InterfaceError,
+                # What the driver says of a session that the server has ended and not closed yet.
+                asyncpg.InternalClientError,
+                TimeoutError,
+                DatabaseError,
             ):
                 await self._listen(asyncpg)
             if self._listening.is_set():

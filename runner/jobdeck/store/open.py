@@ -28,7 +28,9 @@ class Revision:
         return self.current == self.head
 
 
-def database_of(url: str, *, pool_size: int = 5, busy_timeout: float = 5.0) -> Database:
+def database_of(
+    url: str, *, pool_size: int = 5, busy_timeout: float = 5.0, command_timeout: float = 10.0
+) -> Database:
     """The database behind a SQLAlchemy URL, not yet open. Raises ConfigError for one that jobdeck cannot use."""
     try:
         parsed = make_url(url)
@@ -42,15 +44,16 @@ def database_of(url: str, *, pool_size: int = 5, busy_timeout: float = 5.0) -> D
             raise ConfigError("a SQLite database needs a file: sqlite:///file.db")
         return SqliteDatabase(Path(parsed.database).expanduser().absolute(), busy_timeout=busy_timeout)
     if backend == "postgresql":
-        return _postgres(url, pool_size)
+        return _postgres(url, pool_size, command_timeout)
     raise ConfigError(f"jobdeck works on SQLite and PostgreSQL, not on {backend}")
 
 
-def _postgres(url: str, pool_size: int) -> Database:
+def _postgres(url: str, pool_size: int, command_timeout: float) -> Database:
     _require_asyncpg()
     from jobdeck.store.postgres import PostgresDatabase
 
-    return PostgresDatabase(make_url(url).set(drivername="postgresql+asyncpg"), pool_size=pool_size)
+    parsed = make_url(url).set(drivername="postgresql+asyncpg")
+    return PostgresDatabase(parsed, pool_size=pool_size, command_timeout=command_timeout)
 
 
 def _require_asyncpg() -> None:

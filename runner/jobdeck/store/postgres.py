@@ -6,12 +6,14 @@ While one lane waits for its commit the other fills the next one, so the server 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Concatenate, ParamSpec, TypeVar
+from weakref import WeakSet
 
-import asyncpg
 from sqlalchemy import URL, Connection, func, select
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from jobdeck.errors import DatabaseUnavailable, JobdeckError
 from jobdeck.store.announcer import Announcer
@@ -22,8 +24,10 @@ from jobdeck.store.failures import translate, translated
 from jobdeck.store.notifications import NotificationListener
 from jobdeck.store.pooler import BEHIND_POOLER, dsn_of, is_pooled
 from jobdeck.store.postgres_differences import PostgresDifferences
+from jobdeck.store.postgres_session import Watch, open_session
 from jobdeck.store.signals import Deafness, Signals
 from jobdeck.store.transaction import Hint, I, R, Verb
+from jobdeck.store.unknown_outcome import Doubt, Doubts, Marks, Receipt, was_committed
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -31,18 +35,26 @@ T = TypeVar("T")
 _LANES = 2
 # Few enough that a large batch is written by all lanes at the same time.
 _ITEMS_PER_COMMIT = 250
-# How long the server waits for a process in the middle of a transaction. Ours last milliseconds; one whose process
-# is cut off or frozen would hold its locks, and keep its runs from recovery, until the connection is seen to be dead.
-_IDLE_IN_TRANSACTION_MS = 10_000
+# Seconds, for the server to take what waits and be told good-bye.
+_CLOSE_WITHIN = 5.0
 
 
 def postgres_engine(
-    url: URL, connect_timeout: float = 10.0, *, pooled: bool = False, **pool: Any
+    url: URL,
+    connect_timeout: float = 10.0,
+    *,
+    pooled: bool = False,
+    command_timeout: float | None = None,
+    sessions: WeakSet[Any] | None = None,
+    **pool: Any,
 ) -> AsyncEngine:
     """An engine whose connections asyncpg makes from the whole URL; SQLAlchemy would take it to pieces first.
 
+    `sessions` collects the connections. Without a `command_timeout` the server takes its time.
+
     `pooled`: behind a pooler in transaction mode only the nameless prepared statement is used, made anew each time.
-    Names would be met by the clients that get the same backend later, and never be dropped from it.
+    Names would be met by the clients that get the same backend later, and never be dropped from it. Limits of the
+    session would be those of the backend; they are left to the pooler.
     """
     dsn = dsn_of(url)
     settings = {} if "application_name" in url.query else {"application_name": "jobdeck"}
@@ -52,11 +64,16 @@ def postgres_engine(
     )
 
     async def connect() -> Any:
-        conn = await asyncpg.connect(dsn, timeout=connect_timeout, server_settings=settings, **driver)
-        if not pooled:
-            # Not a start-up parameter: poolers in session mode refuse those that they do not know.
-            await conn.execute(f"SET idle_in_transaction_session_timeout = {_IDLE_IN_TRANSACTION_MS}")
-        return conn
+        session = await open_session(
+            dsn,
+            connect_timeout=connect_timeout,
+            command_timeout=None if pooled else command_timeout,
+            settings=settings,
+            **driver,
+        )
+        if sessions is not None:
+            sessions.add(session)
+        return session
 
     def create() -> Any:
         # As `async_creator` of SQLAlchemy does it, which has no room for the arguments of its adapter.
@@ -66,30 +83,62 @@ def postgres_engine(
     return engine
 
 
+class _Line:
+    """See `batch.Line`."""
+
+    def __init__(self, watch: Watch, marks: Marks, doubts: Doubts) -> None:
+        self._watch = watch
+        self._marks = marks
+        self._doubts = doubts
+
+    @property
+    def silence(self) -> DatabaseUnavailable | None:
+        return self._watch.silence
+
+    def mark(self, conn: Connection) -> tuple[Receipt, int]:
+        return self._marks.leave(conn)
+
+    def doubt(
+        self, receipt: Receipt, units: Sequence[Unit], results: Sequence[Sequence[Any]], hints: Hint
+    ) -> None:
+        self._marks.renew()
+        self._doubts.add(Doubt(receipt, units, results, hints))
+
+
 class PostgresDatabase:
     """See `Database`."""
 
-    def __init__(self, url: URL, *, pool_size: int = 5, connect_timeout: float = 10.0) -> None:
+    def __init__(
+        self, url: URL, *, pool_size: int = 5, connect_timeout: float = 10.0, command_timeout: float = 10.0
+    ) -> None:
         self.url = url
         self.differences: Differences = PostgresDifferences()
         self.signals = Signals()
         self.offset_us = 0
         self._connect_timeout = connect_timeout
+        self._command_timeout = command_timeout
+        # The server ends a command sooner than this; only where nothing comes back at all the session is given up.
+        self._patience = 1.5 * command_timeout
+        self._sessions: WeakSet[Any] = WeakSet()
         self._pool_size = pool_size
-        self._engine = self._make_engine(pooled=False)
         self._pooled = False
+        self._engine = self._make_engine()
         self._waiting: list[Unit] = []
         self._wake = asyncio.Event()
         self._lanes: list[asyncio.Task[None]] = []
         self._closing = False
+        self._abandoned = False
+        self._doubts = Doubts(self._was_committed, settled=self._settled, again=self._queue)
         self._announcer = Announcer()
         self._listener = NotificationListener(url, self.signals, self._notify, own=self._announcer.name)
 
-    def _make_engine(self, *, pooled: bool, size: int | None = None) -> AsyncEngine:
+    def _make_engine(self, size: int | None = None) -> AsyncEngine:
         return postgres_engine(
             self.url,
             self._connect_timeout,
-            pooled=pooled,
+            pooled=self._pooled,
+            command_timeout=self._command_timeout,
+            sessions=self._sessions,
             pool_size=size or self._pool_size + _LANES,
             max_overflow=0,
             pool_timeout=30,
@@ -103,25 +152,39 @@ class PostgresDatabase:
     async def open(self) -> None:
         self._pooled = await is_pooled(self.url, self._connect_timeout)
         if self._pooled:
-            self._engine = self._make_engine(pooled=True)
+            self._engine = self._make_engine()
         await self.read(lambda conn: conn.exec_driver_sql("SELECT 1").scalar())
         self._lanes = [asyncio.create_task(self._lane(), name=f"jobdeck-lane-{n}") for n in range(_LANES)]
-        self._announcer.start(self._make_engine(pooled=self._pooled, size=1))
+        self._announcer.start(self._make_engine(size=1))
         if not self._pooled:
             await self._listener.start()
 
     async def close(self) -> None:
         self._closing = True
         self._wake.set()
-        await asyncio.gather(*self._lanes)
-        await self._announcer.stop()
+        ending = asyncio.create_task(self._end(), name="jobdeck-close")
+        await asyncio.wait({ending}, timeout=_CLOSE_WITHIN)
+        self._abandon()
+        ending.cancel()
+        await asyncio.wait({ending}, timeout=_CLOSE_WITHIN)
         await self._listener.stop()
+
+    async def _end(self) -> None:
+        await asyncio.gather(*self._lanes, return_exceptions=True)
+        await self._doubts.close()
+        await self._announcer.stop()
         await self._engine.dispose()
 
     async def _notify(self, channel: str) -> None:
         with translated():
             async with self._engine.begin() as conn:
                 await conn.execute(select(func.pg_notify(channel, "")))
+
+    def _abandon(self) -> None:
+        """End the sessions without a word to the server: whoever waits for it is told that it cannot be reached."""
+        self._abandoned = True
+        for session in list(self._sessions):
+            session.terminate()
 
     async def write(self, verb: Verb[I, R], item: I) -> R:
         ((result,),) = await self._written([(verb, [item])])
@@ -139,10 +202,21 @@ class PostgresDatabase:
     def submit(self, parts: Sequence[Part], done: Callable[[Results], None]) -> None:
         if self._closing:
             raise DatabaseUnavailable("the database is closed")
-        self._waiting += Group(parts, done).units(_ITEMS_PER_COMMIT)
+        self._queue(Group(parts, done).units(_ITEMS_PER_COMMIT))
+
+    def _queue(self, units: Sequence[Unit]) -> None:
+        self._waiting += units
         self._wake.set()
 
+    def _settled(self, units: Sequence[Unit], hints: Hint) -> None:
+        for group in {unit.group for unit in units}:
+            if group.complete:
+                group.deliver()
+        self.signals.publish(hints)
+        self._announcer.send(hints)
+
     async def _lane(self) -> None:
+        marks = Marks()
         while True:
             while not self._waiting:
                 if self._closing:
@@ -150,17 +224,15 @@ class PostgresDatabase:
                 self._wake.clear()
                 await self._wake.wait()
             units, self._waiting = take(self._waiting, _ITEMS_PER_COMMIT)
-            hints = await self._commit(units)
-            for group in {unit.group for unit in units}:
-                if group.complete:
-                    group.deliver()
-            self.signals.publish(hints)
-            self._announcer.send(hints)
+            self._settled(units, await self._commit(units, marks))
 
-    async def _commit(self, units: list[Unit]) -> Hint:
+    async def _commit(self, units: list[Unit], marks: Marks) -> Hint:
         try:
-            async with self._engine.connect() as conn:
-                return await conn.run_sync(lambda sync: commit(sync, units, self.differences, self.offset_us))
+            async with self._session() as (conn, watch):
+                line = _Line(watch, marks, self._doubts)
+                return await conn.run_sync(
+                    lambda sync: commit(sync, units, self.differences, self.offset_us, line)
+                )
         except (Exception, asyncio.CancelledError) as error:
             # No connection to be had: nothing was tried, so every unit of the batch fails alike. A lane is never
             # cancelled while somebody waits; a cancellation out of the driver must not end it either.
@@ -168,6 +240,19 @@ class PostgresDatabase:
             for unit in units:
                 unit.settle([failure] * len(unit.items))
             return Hint.NONE
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[tuple[AsyncConnection, Watch]]:
+        if self._abandoned:
+            raise DatabaseUnavailable("the database is closed")
+        async with self._engine.connect() as conn:
+            with Watch(conn, self._patience) as watch:
+                yield conn, watch
+
+    async def _was_committed(self, receipt: Receipt) -> bool:
+        with translated():
+            async with self._session() as (conn, _):
+                return await conn.run_sync(was_committed, receipt)
 
     async def read(
         self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -178,10 +263,19 @@ class PostgresDatabase:
 
     async def _read(self, query: Callable[[Connection], T]) -> T:
         with translated():
-            async with self._engine.connect() as conn:
-                await conn.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-                async with conn.begin():
-                    return await conn.run_sync(query)
+            try:
+                return await self._read_once(query)
+            except DBAPIError as error:
+                # An idle session that has broken meanwhile: another one may be had, and a read may be repeated.
+                if not error.connection_invalidated:
+                    raise
+            return await self._read_once(query)
+
+    async def _read_once(self, query: Callable[[Connection], T]) -> T:
+        async with self._session() as (conn, _):
+            await conn.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            async with conn.begin():
+                return await conn.run_sync(query)
 
     def now_of(self, conn: Connection) -> int:
         return self.differences.now(conn, self.offset_us)

@@ -311,3 +311,14 @@ checkpoints = Table(
     Column("state", Json, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
 )
+
+# One row for each connection that writes to a server: what its last commit was. See `unknown_outcome`.
+commit_marks = Table(
+    "commit_marks",
+    metadata,
+    Column("lane", Id, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("since", BigInteger, nullable=False),
+    # Rewritten by every commit: room on the page keeps such updates off the index.
+    postgresql_with={"fillfactor": 10},
+)

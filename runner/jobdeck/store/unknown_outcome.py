@@ -1,0 +1,170 @@
+"""What became of a transaction whose COMMIT got no answer, because the connection broke or the server fell silent.
+
+It must neither be told as failed, for it may be stored, nor be done again, for it may be done twice. So every
+transaction that changes what others see leaves a mark: the row of its lane takes its number. Whoever asks for that
+row afterwards waits until the old transaction has ended one way or the other, and then knows. A mark is asked for by
+the lane's own name, which is given up as soon as an answer is missing; so an old session never stands in the way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from uuid import UUID, uuid4
+
+from sqlalchemy import BigInteger, Connection, bindparam, text
+
+from jobdeck.errors import DatabaseError, DatabaseUnavailable, OutcomeUnknown
+from jobdeck.store.batch import Unit
+from jobdeck.store.columns import Id
+from jobdeck.store.transaction import Hint, Rank
+
+# Seconds. How long those who wait are left without an answer while the database is away.
+_PATIENCE = 30.0
+_PAUSE_MIN = 0.02
+_PAUSE_MAX = 0.25
+# Lanes give up their names long before their rows may be forgotten.
+_RENEW_AFTER = 900.0
+_KEEP_US = 3_600 * 1_000_000
+# So many times in a row a commit may break off and prove to have stored nothing.
+_TRIES = 3
+
+_lane = bindparam("lane", type_=Id)
+_MARK = text(
+    "INSERT INTO commit_marks (lane, number, since)"
+    " VALUES (:lane, :number, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)"
+    " ON CONFLICT (lane) DO UPDATE SET number = excluded.number"
+    " RETURNING (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+).bindparams(_lane)
+# Of a row that is not there nobody could tell whether it is about to be: so it is made, which waits for the other one.
+_ASK = text(
+    "INSERT INTO commit_marks AS mark (lane, number, since) VALUES (:lane, 0, 0)"
+    " ON CONFLICT (lane) DO UPDATE SET number = mark.number RETURNING number"
+).bindparams(_lane)
+_FORGET = text("DELETE FROM commit_marks WHERE lane = :lane").bindparams(_lane)
+_FORGET_OLD = text(
+    "DELETE FROM commit_marks WHERE lane IN (SELECT lane FROM commit_marks WHERE since < :before"
+    " ORDER BY since LIMIT 100 FOR UPDATE SKIP LOCKED)"
+).bindparams(bindparam("before", type_=BigInteger))
+
+
+class Receipt(NamedTuple):
+    """The mark that a transaction has left, if it was committed."""
+
+    lane: UUID
+    number: int
+
+
+class Marks:
+    """Those of one lane, which has one transaction at a time."""
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """Go on under another name."""
+        self._lane = uuid4()
+        self._number = 0
+        self._since = time.monotonic()
+
+    def leave(self, conn: Connection) -> tuple[Receipt, int]:
+        """Mark the open transaction; what to ask for later, and the database's clock, microseconds UTC."""
+        if time.monotonic() - self._since > _RENEW_AFTER:
+            self.renew()
+        self._number += 1
+        now = int(conn.execute(_MARK, {"lane": self._lane, "number": self._number}).scalar_one())
+        if self._number == 1:
+            conn.execute(_FORGET_OLD, {"before": now - _KEEP_US})
+        return Receipt(self._lane, self._number), now
+
+
+def was_committed(conn: Connection, receipt: Receipt) -> bool:
+    """Whether the transaction with this receipt is stored. Waits for its end."""
+    with conn.begin():
+        number = int(conn.execute(_ASK, {"lane": receipt.lane}).scalar_one())
+        conn.execute(_FORGET, {"lane": receipt.lane})
+    return number >= receipt.number
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A transaction nobody knows the end of, and the results it has if it was committed."""
+
+    receipt: Receipt
+    units: Sequence[Unit]
+    results: Sequence[Sequence[Any]]
+    hints: Hint
+
+
+class Doubts:
+    """Settles doubts beside the lanes, which meanwhile go on with what can be committed."""
+
+    def __init__(
+        self,
+        ask: Callable[[Receipt], Awaitable[bool]],
+        *,
+        settled: Callable[[Sequence[Unit], Hint], None],
+        again: Callable[[Sequence[Unit]], None],
+    ) -> None:
+        """`settled` hands results over; `again` queues units of which it is certain that nothing is stored."""
+        self._ask = ask
+        self._settled = settled
+        self._again = again
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._given_up = False
+
+    def add(self, doubt: Doubt) -> None:
+        """Find out what became of it. Beats do not wait for that: they may be repeated whatever it was."""
+        beats = [unit for unit in doubt.units if unit.verb.rank is Rank.BEAT]
+        _fail(beats, DatabaseUnavailable("the connection to the database broke"))
+        self._settled(beats, Hint.NONE)
+        task = asyncio.create_task(self._resolve(doubt), name="jobdeck-doubt")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Whoever still waits is told that nobody knows."""
+        self._given_up = True
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _resolve(self, doubt: Doubt) -> None:
+        committed = await self._find_out(doubt.receipt)
+        if committed:
+            for unit, found in zip(doubt.units, doubt.results, strict=True):
+                unit.settle(found)
+            self._settled(doubt.units, doubt.hints)
+        elif committed is None:
+            _fail(doubt.units, OutcomeUnknown())
+            self._settled(doubt.units, Hint.NONE)
+        else:
+            self._try_again([unit for unit in doubt.units if unit.verb.rank is not Rank.BEAT])
+
+    async def _find_out(self, receipt: Receipt) -> bool | None:
+        over = time.monotonic() + _PATIENCE
+        pause = _PAUSE_MIN
+        while not self._given_up and time.monotonic() < over:
+            try:
+                return await self._ask(receipt)
+            except DatabaseError:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _PAUSE_MAX)
+            except asyncio.CancelledError:
+                break
+        return None
+
+    def _try_again(self, units: Sequence[Unit]) -> None:
+        worn = [unit for unit in units if unit.tries + 1 >= _TRIES]
+        _fail(worn, DatabaseUnavailable("the connection to the database breaks at every commit"))
+        self._settled(worn, Hint.NONE)
+        fresh = [unit for unit in units if unit.tries + 1 < _TRIES]
+        for unit in fresh:
+            unit.tries += 1
+        self._again(fresh)
+
+
+def _fail(units: Sequence[Unit], failure: DatabaseError) -> None:
+    for unit in units:
+        unit.settle([failure] * len(unit.items))

@@ -1,0 +1,171 @@
+"""A connection that breaks around a COMMIT: whoever waits learns what really became of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from jobdeck.errors import DatabaseUnavailable, OutcomeUnknown
+from jobdeck.ids import show_id
+from jobdeck.model import CancelEffect, Progress
+from jobdeck.states import AttemptOutcome, Status
+from jobdeck.store import unknown_outcome
+from jobdeck.store.counts import counts
+from jobdeck.store.leases import report
+from jobdeck.store.schema import attempts, commit_marks, leases, run_events, run_logs, runs
+from tests.databases import opened
+from tests.faults.proxy import CommitCut, Proxy, proxy_before
+from tests.store.clients import client_of
+from tests.store.deck import Deck, team_of
+from tests.store.deck import report as said
+
+pytestmark = pytest.mark.parametrize("database_kind", ["postgresql"])
+
+every_cut = pytest.mark.parametrize("cut", list(CommitCut))
+
+
+@pytest.fixture
+def proxied(database_url: str) -> Iterator[tuple[Proxy, str]]:
+    with proxy_before(database_url) as found:
+        yield found
+
+
+@pytest.fixture
+def proxy(proxied: tuple[Proxy, str]) -> Proxy:
+    return proxied[0]
+
+
+@pytest.fixture
+async def deck(proxied: tuple[Proxy, str]) -> AsyncIterator[Deck]:
+    """A team on a database behind a proxy."""
+    async with opened(proxied[1]) as database:
+        yield await team_of(database, "acme")
+
+
+def cut_once(proxy: Proxy, kind: str, cut: CommitCut) -> None:
+    """The next COMMIT of a transaction of this kind is cut."""
+    before = len(proxy.cuts)
+    proxy.wanted = lambda kinds: cut if kind in kinds and len(proxy.cuts) == before else None
+
+
+def was_cut(proxy: Proxy, cut: CommitCut, times: int = 1) -> bool:
+    return [how for _, how in proxy.cuts] == [cut] * times
+
+
+@every_cut
+async def test_enqueue(deck: Deck, proxy: Proxy, cut: CommitCut) -> None:
+    """The run is there once, and its id comes back; also where it has a single-flight key, which it holds itself."""
+    cut_once(proxy, "enqueue", cut)
+    run_id = await deck.enqueue(flight_key="main:sync:key")
+    assert was_cut(proxy, cut)
+    assert [row["id"] for row in await deck.rows(runs)] == [run_id]
+    assert [row["run_id"] for row in await deck.rows(run_events)] == [run_id]
+    assert await deck.database.read(counts, deck.scope) == {"pending": 1}
+
+
+@every_cut
+async def test_claim(deck: Deck, proxy: Proxy, cut: CommitCut) -> None:
+    """The claim brings the run that it has taken, at its first fence."""
+    run_id = await deck.enqueue()
+    cut_once(proxy, "claim", cut)
+    (run,) = await deck.claim()
+    assert was_cut(proxy, cut)
+    assert (run.id, run.fence) == (run_id, 1)
+    assert [(row["run_id"], row["fence"]) for row in await deck.rows(leases)] == [(run_id, 1)]
+
+
+@every_cut
+async def test_finish(deck: Deck, proxy: Proxy, cut: CommitCut) -> None:
+    """The outcome is stored once and not refused as that of a lease that is lost."""
+    run = await deck.started()
+    cut_once(proxy, "finish", cut)
+    ended = await deck.finish(run, AttemptOutcome.COMPLETED, result="1")
+    assert was_cut(proxy, cut)
+    assert (ended.run_id, ended.status) == (run.id, Status.COMPLETED)
+    assert [row["outcome"] for row in await deck.rows(attempts)] == ["completed"]
+    assert await deck.database.read(counts, deck.scope) == {"completed": 1}
+
+
+@every_cut
+async def test_report(deck: Deck, proxy: Proxy, cut: CommitCut) -> None:
+    """Every line is stored, and once."""
+    run = await deck.started()
+    cut_once(proxy, "report", cut)
+    await deck.database.write(report, said(run, "one", "two", progress=Progress(7)))
+    assert was_cut(proxy, cut)
+    assert [row["message"] for row in await deck.rows(run_logs)] == ["one", "two"]
+
+
+@pytest.mark.parametrize("cut", [CommitCut.BEFORE, CommitCut.ANSWERED, CommitCut.LATE])
+async def test_cancel_and_retry(deck: Deck, proxy: Proxy, cut: CommitCut) -> None:
+    """Neither is refused because it has already been done, and neither is done twice."""
+    run_id = await deck.enqueue()
+    proxy.wanted = lambda kinds: cut if not proxy.cuts else None
+    reply = await deck.cancel(run_id)
+    assert (reply.cancelled, reply.effect) == (True, CancelEffect.NOW)
+    proxy.wanted = lambda kinds: cut if len(proxy.cuts) < 2 else None
+    assert await deck.retry(run_id) == run_id
+    assert was_cut(proxy, cut, times=2)
+    kinds = [row["kind"] for row in await deck.rows(run_events)]
+    assert kinds == ["enqueued", "cancelled", "retried"]
+
+
+async def test_many_at_once(deck: Deck, proxy: Proxy) -> None:
+    """Every third COMMIT of 200 writers is cut somewhere: each has its run, and no mark of a lost lane is left."""
+    seen = 0
+
+    def every_third(_: frozenset[str]) -> CommitCut | None:
+        nonlocal seen
+        seen += 1
+        return list(CommitCut)[seen // 3 % 4] if seen % 3 == 0 else None
+
+    proxy.wanted = every_third
+    ids = [await asyncio.gather(*(deck.enqueue() for _ in range(20))) for _ in range(10)]
+    proxy.wanted = lambda kinds: None
+    assert len(proxy.cuts) > 3
+    assert {row["id"] for row in await deck.rows(runs)} == {run_id for some in ids for run_id in some}
+    assert len(await deck.rows(commit_marks)) <= 2
+
+
+async def test_a_commit_that_always_breaks(deck: Deck, proxy: Proxy) -> None:
+    """It is not tried for ever; the error says that nothing is stored, which is so."""
+    proxy.wanted = lambda kinds: CommitCut.BEFORE if "enqueue" in kinds else None
+    with pytest.raises(DatabaseUnavailable, match="at every commit") as caught:
+        await deck.enqueue()
+    assert not isinstance(caught.value, OutcomeUnknown)
+    assert await deck.rows(runs) == []
+
+
+async def test_a_database_that_does_not_come_back(
+    deck: Deck, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The COMMIT is carried out and nobody can say so: the error says that nobody knows, and names the run."""
+    monkeypatch.setattr(unknown_outcome, "_PATIENCE", 0.2)
+    client = client_of(deck)
+
+    def last(kinds: frozenset[str]) -> CommitCut | None:
+        proxy.refusing = True
+        return CommitCut.ANSWERED
+
+    proxy.wanted = last
+    with pytest.raises(OutcomeUnknown, match="run_") as caught:
+        await client.runs.enqueue("sync", {})
+    proxy.wanted = lambda kinds: None
+    proxy.mend()
+    (row,) = await deck.rows(runs)
+    assert caught.value.details()["run_ids"] == [show_id("run", row["id"])]
+
+
+async def test_what_broke_before_the_commit_is_done_again(deck: Deck, proxy: Proxy) -> None:
+    """All idle connections are gone: neither a write nor a read of those that follow fails."""
+    await deck.enqueue()
+    for _ in range(3):
+        proxy.cut()
+        proxy.mend()
+        await deck.enqueue()
+        proxy.cut()
+        proxy.mend()
+        await deck.rows(runs)
+    assert len(await deck.rows(runs)) == 4

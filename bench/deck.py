@@ -7,8 +7,9 @@ import os
 import shutil
 import sqlite3
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -21,13 +22,14 @@ from bench.room import Room
 from jobdeck.bootstrap import open_client, open_database, upgrade_database
 from jobdeck.client import Client
 from jobdeck.ids import new_id
-from jobdeck.limits import DEFAULT_PROJECT
+from jobdeck.limits import DEFAULT_PROJECT, DEFAULT_TEAM
 from jobdeck.settings import Settings, load_settings
 from jobdeck.store import scopes
 from tests.postgres import create_database, drop_database
 
 Kind = Literal["sqlite", "postgresql"]
 KINDS: tuple[Kind, ...] = ("sqlite", "postgresql")
+_BATCH = 1_000
 SHOWN = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 
 _UNFINISHED = """
@@ -82,27 +84,38 @@ class Deck:
         runtime.mkdir(mode=0o700, exist_ok=True)
         return environment(XDG_RUNTIME_DIR=str(runtime), XDG_CONFIG_HOME=str(self.folder / "none"))
 
-    def enqueue(self, count: int, job_type: str = "bench_noop", **params: object) -> None:
-        """Make so many runs, due at once."""
-        self.producer("bulk", count, "--job-type", job_type, *_options(params))
+    def enqueue(
+        self,
+        count: int,
+        job_type: str = "bench_noop",
+        params: Mapping[str, object] | None = None,
+        *,
+        team: str = DEFAULT_TEAM,
+        delay: timedelta | None = None,
+    ) -> None:
+        """Make so many runs, not measured: by a client in this process."""
 
-    def enqueue_for_later(self, count: int) -> None:
-        """Make so many runs that wait for `release`."""
-        self.producer("bulk", count, "--delay-s", 3_600)
+        async def make(client: Client) -> None:
+            for start in range(0, count, _BATCH):
+                batch = [payload(**(params or {})) for _ in range(min(_BATCH, count - start))]
+                await client.runs.trigger_many(job_type, batch, delay=delay)
+
+        self.by_client(make, team)
 
     def release(self) -> None:
         """Make all waiting runs due at once, and one more, which wakes the workers."""
-        self.by_client(self._release)
 
-    async def _release(self, client: Client) -> None:
-        self.connection.execute("UPDATE runs SET due_at = created_at WHERE status = 'pending'")
-        await client.runs.enqueue("bench_noop", payload())
+        async def wake(client: Client) -> None:
+            self.connection.execute("UPDATE runs SET due_at = created_at WHERE status = 'pending'")
+            await client.runs.enqueue("bench_noop", payload())
 
-    def by_client(self, act: Callable[[Client], Awaitable[None]]) -> None:
+        self.by_client(wake)
+
+    def by_client(self, act: Callable[[Client], Awaitable[None]], team: str = DEFAULT_TEAM) -> None:
         """Do something with a client in this process."""
 
         async def run() -> None:
-            async with open_client(self.settings) as client:
+            async with open_client(self.settings.model_copy(update={"team": team})) as client:
                 await act(client)
 
         # Where the processes of a SQLite file meet.
@@ -150,10 +163,6 @@ class Deck:
         if self._conn is not None:
             with closing(self._conn):  # type: ignore[type-var]  # both drivers close
                 self._conn = None
-
-
-def _options(params: dict[str, object]) -> list[str]:
-    return [f"--param={name}={value}" for name, value in params.items()]
 
 
 def _configuration(folder: Path, url: str | None) -> str:

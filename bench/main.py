@@ -115,7 +115,3 @@ def _positive(text: str) -> int:
 def _summary(ask: Callable[[Room], list[Row]]) -> str:
     module = sys.modules[ask.__module__]
     return (module.__doc__ or "").splitlines()[0]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

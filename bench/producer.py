@@ -8,9 +8,7 @@ import json
 import random
 import time
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from bench.payload import payload
 from jobdeck.bootstrap import open_client
@@ -20,27 +18,20 @@ from jobdeck.settings import load_settings
 GAPS_S = (0.010, 0.030)
 """Between two runs of `timed`: long enough for a worker to have gone back to sleep."""
 _AT_A_TIME = 100
+_TYPE = "bench_noop"
 
 
 class Producer:
-    """Makes runs of one job type."""
+    """Makes runs that do nothing."""
 
     def __init__(self, client: Client, options: argparse.Namespace) -> None:
         self._client = client
-        self._type = options.job_type
         self._batch = options.batch
-        self._delay = timedelta(seconds=options.delay_s) if options.delay_s else None
-        self._more = {
-            name: json.loads(value) for name, value in (each.split("=", 1) for each in options.param)
-        }
-
-    def _params(self) -> dict[str, Any]:
-        return payload(**self._more)
 
     async def one(self, count: int) -> None:
         """One after the other."""
         for _ in range(count):
-            await self._client.runs.enqueue(self._type, self._params())
+            await self._client.runs.enqueue(_TYPE, payload())
 
     async def concurrent(self, count: int) -> None:
         """A hundred tasks, each one after the other."""
@@ -50,20 +41,19 @@ class Producer:
     async def bulk(self, count: int) -> None:
         """Many by one call."""
         for start in range(0, count, self._batch):
-            params = [self._params() for _ in range(min(self._batch, count - start))]
-            await self._client.runs.trigger_many(self._type, params, delay=self._delay)
+            params = [payload() for _ in range(min(self._batch, count - start))]
+            await self._client.runs.trigger_many(_TYPE, params)
 
     async def timed(self, count: int) -> None:
         """One now and then."""
         for _ in range(count):
-            await self._client.runs.enqueue(self._type, self._params())
+            await self._client.runs.enqueue(_TYPE, payload())
             await asyncio.sleep(random.uniform(*GAPS_S))
 
 
 async def produce(options: argparse.Namespace) -> float:
     """Seconds it took, without opening the client."""
-    settings = load_settings(options.config, {"team": options.team} if options.team else None)
-    async with open_client(settings) as client:
+    async with open_client(load_settings(options.config)) as client:
         make: Callable[[int], Awaitable[None]] = getattr(Producer(client, options), options.mode)
         started = time.perf_counter()
         await make(options.count)
@@ -77,10 +67,6 @@ def main() -> None:
     parser.add_argument("mode", choices=("one", "concurrent", "bulk", "timed"))
     parser.add_argument("count", type=int)
     parser.add_argument("--batch", type=int, default=500)
-    parser.add_argument("--job-type", default="bench_noop")
-    parser.add_argument("--delay-s", type=float, default=0.0)
-    parser.add_argument("--team")
-    parser.add_argument("--param", action="append", default=[], metavar="NAME=JSON")
     print(json.dumps(asyncio.run(produce(parser.parse_args()))))
 
 

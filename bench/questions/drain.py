@@ -17,7 +17,7 @@ from tests.postgres import create_database, drop_database
 _REPORTS = 5
 # Enough for 1 to 3 s each on two cores.
 _COUNTS = {"noop 1": 2_000, "noop 10": 5_000, "noop 100": 10_000, "report": 5_000}
-_HUEY_COUNT, _PGQUEUER_COUNT, _PROCRASTINATE_COUNT = 4_000, 20_000, 600
+_HUEY_COUNT, _PGQUEUER_COUNT, _PROCRASTINATE_COUNT = 3_000, 20_000, 600
 _PROTOTYPE_COUNT = 20_000
 _LIMIT_SECONDS = 1.0
 _SLOW_HANDLER_SECONDS = 2.0

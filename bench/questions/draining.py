@@ -31,7 +31,7 @@ def drain_fresh(room: Room, kind: Kind, case: Case) -> Drained:
 
 def drain_deck(deck: Deck, case: Case) -> Drained:
     """Drain with what is there already; all of that has ended."""
-    deck.enqueue(case.count, case.job_type, **case.params)
+    deck.enqueue(case.count, case.job_type, case.params)
     worker = deck.worker(case.in_flight).with_environment(case.worker_environment)
     drained = drain([worker], Load(case.count, deck.has_ended), deck.folder)
     completed = deck.ask("SELECT count(*) FROM runs WHERE status = 'completed'")

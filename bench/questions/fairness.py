@@ -43,7 +43,7 @@ def _measure(room: Room, kind: Kind) -> float:
             if not marks.wait(count // 100, _SECONDS):
                 raise MeasurementError(f"the worker did not start: {process.said()}")
             late_ns = time.monotonic_ns()
-            deck.producer("one", 1, "--team", _OTHER_TEAM)
+            deck.enqueue(1, team=_OTHER_TEAM)
             if marks.count() >= count:
                 raise MeasurementError("the big team's runs were over before the other's was made; take more")
             deadline = time.monotonic() + _SECONDS

@@ -71,7 +71,7 @@ def _from_same_process(room: Room, kind: Kind) -> Waits:
         count = room.count(_COUNT)
         step = (GAPS_S[1] - GAPS_S[0]) / max(count - 1, 1)
         gaps = [round(GAPS_S[0] + number * step, 5) for number in range(count)]
-        return _waits(deck, count, lambda: deck.enqueue(1, "bench_parent", gaps_s=gaps))
+        return _waits(deck, count, lambda: deck.enqueue(1, "bench_parent", {"gaps_s": gaps}))
 
 
 def _waits(deck: Deck, count: int, make: Callable[[], object]) -> Waits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import partial
 
 from bench.deck import KINDS, SHOWN, Kind, new_deck
@@ -49,7 +50,7 @@ def _measure(room: Room, kind: Kind, number: int) -> Drained:
     """All workers are up and idle before the first run is due, so that none has a head start."""
     count = room.count(_COUNT)
     with new_deck(room, kind) as deck:
-        deck.enqueue_for_later(count - 1)
+        deck.enqueue(count - 1, delay=timedelta(hours=1))
         load = Load(
             count, deck.has_ended, release=deck.release, ready=lambda: deck.has_workers(number), seconds=180
         )

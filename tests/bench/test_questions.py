@@ -100,6 +100,7 @@ def test_a_history_is_whole(kind: Kind, room: Room) -> None:
     assert 0 < made < 100
     assert deck.ask("SELECT count(*) FROM runs WHERE finished_at IS NULL") == 0
     assert deck.ask("SELECT count(DISTINCT id) FROM runs") == stored
+    assert deck.ask("SELECT sum(runs) FROM run_counts") == stored
     assert deck.ask("SELECT count(DISTINCT run_id) FROM run_events") == stored
     never_started = deck.ask("SELECT count(*) FROM runs WHERE started_at IS NULL")
     assert deck.ask("SELECT count(DISTINCT run_id) FROM attempts") == stored - never_started

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -122,3 +123,14 @@ def linked(server: str, host: str = "127.0.0.1") -> Iterator[Link]:
         loop, stop = stops[0]
         loop.call_soon_threadsafe(stop.set)
         thread.join()
+
+
+def main() -> None:
+    """`python -m tests.link URL HOST`: offer a database on an address, print its URL there, end with standard input."""
+    with linked(*sys.argv[1:3]) as link:
+        print(link.url, flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()

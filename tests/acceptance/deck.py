@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,11 +90,11 @@ class Deck:
         assert done.returncode == 0, (arguments, done.stderr)
         return json.loads(done.stdout)
 
-    def worker(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """`jobdeck runner …`; its log is in a file beside the database."""
+    def worker(self, *arguments: str, prefix: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+        """`jobdeck runner …`, with `prefix` before it; its log is in a file beside the database."""
         with (self.folder / f"worker-{len(self.workers)}.log").open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "jobdeck", "runner", *arguments],
+                [*prefix, sys.executable, "-m", "jobdeck", "runner", *arguments],
                 env=self.environment,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,

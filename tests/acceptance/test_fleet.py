@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
+
+import pytest
 
 from tests.acceptance.deck import Deck
 
@@ -42,6 +45,21 @@ def test_an_unknown_type_waits_and_says_so(deck: Deck) -> None:
     shown = deck.show(run["id"])
     assert (shown["status"], shown["label"]) == ("pending", "held")
     assert "jobdeck runner --queue night" in shown["held_reason"]
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"])
+def test_a_health_check_sees_whether_workers_beat(deck: Deck) -> None:
+    """0 while enough workers of the host are alive; 3 where too few are: one frozen past its lease is not."""
+    assert deck.run("workers", "alive").returncode == 3
+    worker = deck.worker()
+    deck.until(lambda: deck.run("workers", "alive").returncode == 0)
+    assert deck.run("workers", "alive", "--count", "2").returncode == 3
+    assert deck.run("workers", "alive", "--host", "elsewhere").stderr.startswith(
+        "error: 0 of 1 workers are alive"
+    )
+    assert [each["pid"] for each in deck.json("workers", "alive")] == [worker.pid]
+    worker.send_signal(signal.SIGSTOP)
+    deck.until(lambda: deck.run("workers", "alive").returncode == 3)
 
 
 def _listed(deck: Deck, status: str) -> list[dict[str, object]]:

@@ -16,7 +16,7 @@ from jobdeck.cli.keeper import Keeper, dies_always
 
 _log = logging.getLogger("jobdeck.runner")
 # What a worker may take beyond its grace: letting go of handlers, giving runs back, signing off.
-_MARGIN: Final = 20.0
+MARGIN: Final = 20.0
 # A worker that SIGTERM killed had not begun yet: it held nothing.
 _IN_ORDER: Final = (0, -signal.SIGTERM)
 
@@ -42,7 +42,7 @@ def supervise(count: int, *, drain: bool, grace: float) -> int:
             )
             for _ in range(count)
         ]
-        codes = asyncio.run(_until_over(keepers, grace + _MARGIN))
+        codes = asyncio.run(_until_over(keepers, grace + MARGIN))
     return 0 if all(code in _IN_ORDER for code in codes) else 1
 
 

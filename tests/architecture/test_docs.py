@@ -1,16 +1,24 @@
 """The documents say what the code says."""
 
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from jobdeck import limits
+from jobdeck import doctor, limits
+from jobdeck.cli import keeper
 from jobdeck.errors import JobdeckError
+from jobdeck.settings.keys import unknown_in
 from jobdeck.states import GROUPS, Label, Status
+from jobdeck.store import postgres
+from tests.architecture.commands import commands_in, is_known, problem_of, variables_in
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()
-README = (ROOT / "README.md").read_text()
+SCALING = (ROOT / "docs" / "scaling.md").read_text()
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "deploy/README.md")]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
 
 
 @pytest.mark.parametrize("word", [*Status, *Label, *GROUPS])
@@ -47,6 +55,7 @@ def test_every_exit_code_is_explained() -> None:
         f"| requests of one worker to one host at the same time | 1-1,000 | {limits.HTTP_PER_HOST} |",
         f"| 1-{limits.PAGE_MAX} | {limits.PAGE_DEFAULT} |",
         f"| {limits.ENQUEUE_BATCH:,} |",
+        f"| 1-{limits.PROCESSES_MAX} | 1 |",
         f"{limits.QUEUE_CHARS} characters",
         f"{limits.SLUG_CHARS} characters",
     ],
@@ -56,8 +65,60 @@ def test_the_table_of_limits_is_the_one_in_the_code(written: str) -> None:
     assert written in REFERENCE
 
 
-def test_links_of_the_readme_lead_somewhere() -> None:
+@pytest.mark.parametrize("path", PAGES, ids=str)
+def test_links_lead_somewhere(path: Path) -> None:
     """Every relative link and picture exists."""
-    targets = [part.partition(")")[0] for part in README.split("](")[1:]]
-    missing = [target for target in targets if "://" not in target and not (ROOT / target).exists()]
-    assert missing == []
+    targets = [part.partition(")")[0] for part in path.read_text().split("](")[1:]]
+    assert [target for target in targets if "://" not in target and not (path.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=str)
+def test_every_command_named_exists(path: Path) -> None:
+    """Commands and options in code spans and console lines are those of the command line."""
+    wrong = {line: problem for line in commands_in(path.read_text()) if (problem := problem_of(line))}
+    assert wrong == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("jobdeck runner --proceses 4", "no option --proceses"),
+        ("jobdeck workers revive", "no command 'revive'"),
+        ("jobdeck runs list --status running --json", None),
+        ("jobdeck --version", None),
+    ],
+)
+def test_a_wrong_command_would_be_seen(line: str, problem: str | None) -> None:
+    """What is looked for in the documents can be found."""
+    assert problem_of(line) == problem
+
+
+@pytest.mark.parametrize("path", PAGES, ids=str)
+def test_every_setting_named_exists(path: Path) -> None:
+    """Variables, and what stands in blocks of configuration."""
+    text = path.read_text()
+    assert [name for name in variables_in(text) if not is_known(name)] == []
+    blocks = [
+        block for block in re.findall(r"```toml\n(.*?)```", text, re.DOTALL) if "[project." not in block
+    ]
+    assert [found for block in blocks if (found := unknown_in(tomllib.loads(block)))] == []
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        f"`pool_size + {postgres._LANES + 1}` connections",
+        f"at most {limits.PROCESSES_MAX}",
+        f"a lease of {limits.LEASE:.0f} s",
+        f"and at most a third more: {limits.LEASE * 4 / 3:.0f} s",
+        f"ends that after {postgres._IDLE_IN_TRANSACTION_MS // 1_000} s",
+        f"`runner.shutdown_grace` ({limits.SHUTDOWN_GRACE:.0f} s)",
+        f"`runner.cancel_notice` ({limits.CANCEL_NOTICE:.0f} s)",
+        f"after {keeper._PAUSE_FIRST:.0f} s, then",
+        f"up to {keeper._PAUSE_MAX:.0f} s",
+        f"from {doctor._SKEW_WARN:.0f} s of difference",
+    ],
+)
+def test_the_times_of_a_fleet_are_those_in_the_code(written: str) -> None:
+    """None of them can change without the page on scaling."""
+    assert written in " ".join(SCALING.split())

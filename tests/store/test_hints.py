@@ -14,7 +14,7 @@ import asyncpg
 import psycopg
 import pytest
 
-from jobdeck.store import notifications
+from jobdeck.store import datagrams, notifications
 from jobdeck.store.changes import Cancel, cancel
 from jobdeck.store.database import Database
 from jobdeck.store.schema import workers
@@ -175,6 +175,21 @@ async def test_a_neighbour_that_does_not_listen_blocks_nobody(
             assert (folder / "deaf").exists()
         # The hints of the last commit may have found nobody there, and have removed it.
         (folder / "deaf").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"])
+async def test_a_process_without_a_socket_says_so(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the runtime folder cannot be had it works without hints, and tells those who ask."""
+
+    def refuse() -> Path:
+        raise PermissionError("not this user's")
+
+    async with opened(database_url) as database:
+        assert database.deafness is None
+    monkeypatch.setattr(datagrams, "runtime_folder", refuse)
+    async with opened(database_url) as database:
+        await team_of(database, "acme")
+        assert database.deafness is datagrams.NO_SOCKET
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"])

@@ -29,6 +29,8 @@ T = TypeVar("T")
 # Seconds. The shortest lease there is, so that a case waits for it as little as it can.
 LEASE = 2.0
 POLL = 0.5
+LONG_LEASE = {"runner": {"lease": "15s"}}
+"""For cases in which no lease may be lost, however slow the machine is."""
 # Generous: the machine may be shared, and a case that waits longer has found something.
 PATIENCE = 90.0
 _LOOK_EVERY = 0.1

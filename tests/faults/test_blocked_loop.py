@@ -22,7 +22,7 @@ async def test_r05_blocked_loop(case: Case) -> None:
     """
     lease, leases = case.size.of(SHORT, WHOLE)
     settings = {"runner": {"lease": f"{lease}s", "concurrency": 25}}
-    chars = _chars_for(0.3 * lease)
+    chars = _chars_for(0.2 * lease)
     async with case.client() as client:
         case.workers.start("--queue", "default", settings=settings)
         # Somebody who would take over what seems to be left alone.

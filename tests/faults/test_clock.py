@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.case import POLL, Case
+from tests.faults.case import LONG_LEASE, POLL, Case
 from tests.faults.history import History
 from tests.faults.hostclock import HostClock
 from tests.faults.invariants import Breach, prompt
@@ -24,10 +24,10 @@ WORK = 2.0
 @pytest.mark.parametrize("database_kind", ["postgresql"])
 async def test_t05_clocks_that_are_off(case: Case, tmp_path: Path) -> None:
     """Workers and clients five minutes fast and slow: what is due is due by the database's clock."""
-    count = case.size.of(10, 200)
+    count = case.size.of(10, 50)
     hosts = [HostClock(tmp_path / "fast", OFF), HostClock(tmp_path / "slow", -OFF)]
     for number, host in enumerate(hosts):
-        case.workers.start(clock=host)
+        case.workers.start(clock=host, settings=LONG_LEASE)
         case.workers.enqueuer(f"later-{number}", count, delay=DELAY, clock=host)
     await case.until(lambda: len(case.effects()) == 2 * count)
     since = time.monotonic()

@@ -15,7 +15,7 @@ from jobdeck.client import Client
 from jobdeck.errors import DatabaseUnavailable
 from jobdeck.model import RunFilter
 from jobdeck.store import wal
-from tests.faults.case import Case
+from tests.faults.case import LONG_LEASE, Case
 from tests.faults.invariants import Breach
 from tests.faults.leaks import holdings, nothing_leaked, wal_bounded
 from tests.faults.workers import Worker
@@ -26,7 +26,7 @@ WORKERS = 4
 # Seconds: how long the foreign process writes, the lease, and how long jobdeck waits for the file.
 LOCK_SHORT = (3.0, 2.0, 1.0)
 LOCK_WHOLE = (20.0, 5.0, 5.0)
-CLAIMS_SHORT, CLAIMS_WHOLE = 100, 2_000
+CLAIMS_SHORT, CLAIMS_WHOLE = 100, 1_000
 
 
 @contextmanager
@@ -97,7 +97,7 @@ async def test_r12_four_processes_share_the_work(case: Case) -> None:
     runs = WORKERS * case.size.of(CLAIMS_SHORT, CLAIMS_WHOLE)
     async with case.client() as client:
         for _ in range(WORKERS):
-            case.workers.start()
+            case.workers.start(settings=LONG_LEASE)
         await case.until(lambda: len(case.history().workers) == WORKERS)
         await case.enqueue(client, runs, seconds=0.005)
         await case.settled(patience=300)

@@ -13,12 +13,12 @@ from tests.faults.invariants import Breach, effects_per_second, prompt
 SEED = 20260401
 WORKERS = 4
 SLOTS = 4
-WORK = 0.4
+WORK = 0.2
 """Seconds of one run: so the runs last about as long as the kills go on."""
 # Seconds of kills, how many runs wait for them, and how many measure the throughput before and after; in a second
 # there is nothing to be measured.
-SHORT = (4.0, 160, 0)
-WHOLE = (120.0, 4_500, 960)
+SHORT = (4.0, 200, 0)
+WHOLE = (120.0, 5_000, 960)
 BRIEF = 0.1
 """Seconds of one of those."""
 THROUGHPUT = 0.8

@@ -10,6 +10,7 @@ from jobdeck import doctor, limits
 from jobdeck.cli import keeper
 from jobdeck.errors import JobdeckError
 from jobdeck.settings.keys import unknown_in
+from jobdeck.settings.model import DatabaseSettings
 from jobdeck.states import GROUPS, Label, Status
 from jobdeck.store import postgres
 from tests.architecture.commands import commands_in, is_known, problem_of, variables_in
@@ -107,11 +108,11 @@ def test_every_setting_named_exists(path: Path) -> None:
 @pytest.mark.parametrize(
     "written",
     [
-        f"`pool_size + {postgres._LANES + 1}` connections",
+        f"`pool_size + {postgres._LANES + 2}` connections",
         f"at most {limits.PROCESSES_MAX}",
         f"a lease of {limits.LEASE:.0f} s",
         f"and at most a third more: {limits.LEASE * 4 / 3:.0f} s",
-        f"ends that after {postgres._IDLE_IN_TRANSACTION_MS // 1_000} s",
+        f"ends that after {DatabaseSettings().command_timeout.total_seconds():.0f} s",
         f"`runner.shutdown_grace` ({limits.SHUTDOWN_GRACE:.0f} s)",
         f"`runner.cancel_notice` ({limits.CANCEL_NOTICE:.0f} s)",
         f"after {keeper._PAUSE_FIRST:.0f} s, then",

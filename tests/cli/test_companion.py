@@ -22,12 +22,12 @@ with worker_beside(load_settings(), keep=False):
 """
 
 
-def started(folder: Path) -> subprocess.Popen[str]:
-    """A console without a screen, in a process of its own, with its worker."""
+def started(folder: Path, **settings: str) -> subprocess.Popen[str]:
+    """A console without a screen, in a process of its own, with its worker; `settings` are variables."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBDECK_")}
     process = subprocess.Popen(
         [sys.executable, "-P", "-c", CONSOLE],
-        env=environment | {"JOBDECK_DATA_DIR": str(folder)},
+        env=environment | {"JOBDECK_DATA_DIR": str(folder)} | settings,
         cwd=folder,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -93,3 +93,15 @@ def test_a_worker_imports_nothing_from_the_working_directory(tmp_path: Path) -> 
     console = started(tmp_path)
     assert workers_named(tmp_path, 1)
     console.communicate("", timeout=PATIENCE)
+
+
+def test_the_worker_of_a_console_may_be_several(tmp_path: Path) -> None:
+    """With `processes` in the configuration it is a parent; it and its workers end with a console that is killed."""
+    console = started(tmp_path, JOBDECK_RUNNER__PROCESSES="2")
+    pids = workers_named(tmp_path, 2)
+    console.kill()
+    console.communicate()
+    assert all(ended(pid) for pid in pids)
+    log = (tmp_path / "runner.log").read_text()
+    assert "watches over 2 workers" in log
+    assert "Traceback" not in log

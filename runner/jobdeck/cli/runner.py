@@ -61,14 +61,13 @@ def runner(
     }
     settings = call.settings_with({"runner": {key: value for key, value in own.items() if value is not None}})
     _log_to_stderr(logging.DEBUG if call.debug else logging.INFO)
+    if check:
+        return _check(settings)
     if stop_on_eof is not None:
         _stop_at_end_of(stop_on_eof)
-    if check:
-        _check(settings)
-    elif settings.runner.processes > 1:
+    if settings.runner.processes > 1:
         raise typer.Exit(_supervise(settings, drain))
-    else:
-        _work(settings, drain)
+    return _work(settings, drain)
 
 
 def _check(settings: Settings) -> None:

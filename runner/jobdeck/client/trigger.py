@@ -10,8 +10,6 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import jsonschema
-
 from jobdeck import jsonio, limits
 from jobdeck.client.session import Session
 from jobdeck.durations import MAX_YEAR, MIN_YEAR
@@ -135,6 +133,9 @@ def _remote_flight_key(kind: JobType) -> str | None:
 
 
 def _validate_by_schema(kind: JobType, params: dict[str, Any]) -> None:
+    # Only for types whose package is not installed here: a worker, which has them all, does not carry it.
+    import jsonschema
+
     validator = jsonschema.Draft202012Validator(dict(kind.schema))
     errors = sorted(validator.iter_errors(params), key=lambda error: list(map(str, error.absolute_path)))
     if errors:

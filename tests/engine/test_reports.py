@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from jobdeck import Context, handler, limits
+from jobdeck.engine import mailbox
+from jobdeck.engine.safe_text import safe_text
 from jobdeck.model import LogEntry, Progress
 from jobdeck.states import Status
 from tests.engine.bench import Bench
@@ -124,6 +126,27 @@ async def test_a_run_may_fill_its_log_but_no_more(bench: Bench, monkeypatch: pyt
     assert [entry.message for entry in entries[:-1]] == [f"line {n:02}" for n in range(len(entries) - 1)]
     assert 15 < len(entries) < 30
     assert {entry.attempt for entry in entries} == {1}
+
+
+async def test_a_line_that_is_not_kept_costs_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond 10 MiB a handler may go on talking: nobody cleans what nobody will read."""
+    cleaned = []
+    monkeypatch.setattr(limits, "LOG_RUN_BYTES", 2_000)
+
+    def note(text: str, most: int) -> str:
+        cleaned.append(text)
+        return safe_text(text, most)
+
+    @handler("talks_on")
+    async def talks_on(ctx: Context) -> None:
+        for _ in range(100):
+            ctx.log.info("a line that is still heard, or no longer")
+        monkeypatch.setattr(mailbox, "safe_text", note)
+        ctx.log.info("nobody hears this")
+
+    run = await bench.outcome(talks_on)
+    assert run.status is Status.COMPLETED
+    assert cleaned == []
 
 
 async def test_progress_is_coalesced(bench: Bench) -> None:

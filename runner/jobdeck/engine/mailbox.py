@@ -62,11 +62,14 @@ class Mailbox:
             level = "info"
         if level == "debug" and not self._run.debug_mode:
             return
+        # Before anything else: to clean a line that is not kept would cost more than all the rest.
+        if self._is_full():
+            return
         text = safe_text(str(message), limits.LOG_LINE_BYTES)
         line = LogLine(time.time_ns() // 1000, level, text, _fields(fields))
         size = len(text.encode()) + len(line.fields or "") + 16
         with self._lock:
-            if self._full:
+            if self._is_full():
                 return
             if not self._run.debug_mode and self._log_bytes + size > limits.LOG_RUN_BYTES:
                 self._full = True
@@ -75,6 +78,9 @@ class Mailbox:
                 )
             self._log_bytes += size
             self._lines.append(line)
+
+    def _is_full(self) -> bool:
+        return self._full
 
     def take(self) -> Report | None:
         """What is new since the last time; None where nothing is."""

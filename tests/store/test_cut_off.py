@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import pytest
 
 from jobdeck.errors import DatabaseError, JobdeckError, StaleLease
-from jobdeck.store import postgres
 from jobdeck.store.leases import Beat, Held, beat
 from jobdeck.store.transaction import Rank, Tx, Verb, verb
 from tests.databases import opened
@@ -18,20 +17,17 @@ from tests.store.deck import WORKER, Deck, team_of
 pytestmark = pytest.mark.parametrize("database_kind", ["postgresql"])
 
 
-async def test_a_run_locked_by_a_process_that_is_gone_is_recovered(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_run_locked_by_a_process_that_is_gone_is_recovered(database_url: str) -> None:
     """Its beat has locked the lease and the line is cut before the commit: another one takes the run over all the same.
 
     Without an end of its own such a transaction would hold the run until the server notices the dead connection,
     which may take hours.
     """
-    monkeypatch.setattr(postgres, "_IDLE_IN_TRANSACTION_MS", 300)
     async with opened(database_url) as other:
         there = await team_of(other, "acme")
         await there.enqueue()
         with linked(database_url) as link:
-            async with opened(link.url) as database:
+            async with opened(link.url, command_timeout=1.0) as database:
                 here = Deck(database, there.scope, there.project)
                 (run,) = await here.claim()
                 locked = asyncio.Event()
@@ -44,8 +40,9 @@ async def test_a_run_locked_by_a_process_that_is_gone_is_recovered(
                         await asyncio.sleep(0.05)
                 assert [item.run_id for item in ended] == [run.id]
                 link.heal()
-                with pytest.raises(DatabaseError):
-                    await cut_off
+                (said,) = await asyncio.gather(cut_off, return_exceptions=True)
+                # Done again on another connection it finds nothing to extend; where it was given up before, it failed.
+                assert said == [] or isinstance(said, DatabaseError)
                 with pytest.raises(StaleLease):
                     await here.finish(run)
 
@@ -56,8 +53,9 @@ def _cut_in_the_middle(link: Link, locked: asyncio.Event) -> Verb[Beat, list[Hel
     @verb(Rank.BEAT)
     def beat_and_cut(tx: Tx, items: Sequence[Beat]) -> Sequence[list[Held] | JobdeckError]:
         found = beat(tx, items)
-        link.cut()
-        locked.set()
+        if not locked.is_set():
+            link.cut()
+            locked.set()
         return found
 
     return beat_and_cut

@@ -12,10 +12,8 @@ import contextlib
 import secrets
 
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from jobdeck.errors import DatabaseUnavailable
 from jobdeck.store.postgres_differences import CHANNEL
 from jobdeck.store.postgres_session import Watch
 from jobdeck.store.transaction import Hint
@@ -77,8 +75,8 @@ class Announcer:
             self._urgent.clear()
             hints, self._hints = self._hints, Hint.NONE
             if hints:
-                # Hints are a convenience: whoever misses one looks at the next poll.
-                with contextlib.suppress(SQLAlchemyError, DatabaseUnavailable, OSError, TimeoutError):
+                # Hints are a convenience: whoever misses one looks at the next poll. Nothing may end the sending.
+                with contextlib.suppress(Exception):
                     await self._notify(hints)
                 await asyncio.sleep(_GAP)
 

@@ -202,27 +202,32 @@ def _once(
     conn: Connection, units: Sequence[Unit], differences: Differences, offset_us: int, line: Line | None
 ) -> tuple[list[Sequence[Any]], Hint]:
     results: list[Sequence[Any]] = []
-    receipt = None
-    with conn.begin() as transaction:
-        if line is not None and any(unit.verb.rank not in _MAY_CHANGE_NOTHING for unit in units):
-            receipt, now = line.mark(conn)
-            now += offset_us
-        else:
-            now = differences.now(conn, offset_us)
-        tx = Tx(conn, now, differences)
-        _lock_in_order(tx, units)
-        for _, same in groupby(units, key=lambda unit: unit.verb.name):
-            results += _write(tx, list(same))
-        write_counts(tx)
-        if line is not None and receipt is None and tx.hints:
-            receipt, _ = line.mark(conn)
-        try:
-            transaction.commit()
-        except Exception as error:
-            if receipt is None or not may_have_committed(error):
-                raise
-            raise _Unanswered(receipt, results, tx.hints) from error
-    return results, tx.hints
+    hints, receipt = Hint.NONE, None
+    committing = False
+    try:
+        with conn.begin():
+            if line is not None and any(unit.verb.rank not in _MAY_CHANGE_NOTHING for unit in units):
+                receipt, now = line.mark(conn)
+                now += offset_us
+            else:
+                now = differences.now(conn, offset_us)
+            hints = _write_all(Tx(conn, now, differences), units, results)
+            if line is not None and receipt is None and hints:
+                receipt, _ = line.mark(conn)
+            committing = True
+    except Exception as error:
+        if committing and receipt is not None and may_have_committed(error):
+            raise _Unanswered(receipt, results, hints) from error
+        raise
+    return results, hints
+
+
+def _write_all(tx: Tx, units: Sequence[Unit], results: list[Sequence[Any]]) -> Hint:
+    _lock_in_order(tx, units)
+    for _, same in groupby(units, key=lambda unit: unit.verb.name):
+        results += _write(tx, list(same))
+    write_counts(tx)
+    return tx.hints
 
 
 def _write(tx: Tx, units: Sequence[Unit]) -> list[Sequence[Any]]:

@@ -71,7 +71,7 @@ async def _change_backends(first: Any, second: Any, backend: int) -> bool:
 
 @asynccontextmanager
 async def _connected(dsn: str, timeout: float) -> AsyncIterator[Any]:
-    conn = await asyncpg.connect(dsn, timeout=timeout, statement_cache_size=0)
+    conn = await asyncpg.connect(dsn, timeout=timeout, command_timeout=timeout, statement_cache_size=0)
     try:
         yield conn
     finally:

@@ -177,7 +177,7 @@ class PostgresDatabase:
 
     async def _notify(self, channel: str) -> None:
         with translated():
-            async with self._engine.begin() as conn:
+            async with self._session() as (conn, _), conn.begin():
                 await conn.execute(select(func.pg_notify(channel, "")))
 
     def _abandon(self) -> None:

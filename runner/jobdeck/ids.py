@@ -22,20 +22,25 @@ PART_MIN: Final = 4
 
 _lock = threading.Lock()
 _last = 0
+_low = int.from_bytes(os.urandom(4), "big")
 
 
 def new_id() -> UUID:
-    """A UUIDv7 (RFC 9562 method 3): milliseconds, then 12 bits of sub-millisecond time, then 62 random bits.
+    """A UUIDv7: milliseconds, 12 bits of sub-millisecond time, 30 random bits, and 32 bits that grow at random.
 
-    Ids of one process grow strictly, also when the wall clock stands still or goes back.
+    Time is RFC 9562 method 3: ids of one process grow strictly, also when the wall clock stands still or goes back.
+    The low bits are its method 2: each is the last one of the process plus 1 to 64, from a random start. So the
+    tails of some 30,000 ids in a row differ, and an index of tails grows in few places instead of all over.
     """
-    global _last
+    global _last, _low
     with _lock:
         nanoseconds = time.time_ns()
         stamp = (nanoseconds // 1_000_000 << 12) | (nanoseconds % 1_000_000 * 4096 // 1_000_000)
         _last = stamp = max(stamp, _last + 1)
-    random = int.from_bytes(os.urandom(8), "big") & ((1 << 62) - 1)
-    return UUID(int=(stamp >> 12) << 80 | 0x7 << 76 | (stamp & 0xFFF) << 64 | 0b10 << 62 | random)
+        random = int.from_bytes(os.urandom(8), "big")
+        _low = (_low + 1 + random % 64) % (1 << 32)
+        low = random >> 34 << 32 | _low
+    return UUID(int=(stamp >> 12) << 80 | 0x7 << 76 | (stamp & 0xFFF) << 64 | 0b10 << 62 | low)
 
 
 def show_id(kind: str, value: UUID) -> str:

@@ -124,6 +124,13 @@ class Attempt:
         return self.finished_at - self.started_at if self.finished_at else None
 
 
+class RunKey(NamedTuple):
+    """The place of a run in lists, which go from the newest key down."""
+
+    created_at: datetime
+    id: UUID
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """A run as everybody reads it."""
@@ -179,6 +186,10 @@ class Run:
         return show_id("run", self.id)
 
     @property
+    def key(self) -> RunKey:
+        return RunKey(self.created_at, self.id)
+
+    @property
     def duration(self) -> timedelta | None:
         """From the first start to the end; None while it has not ended or never started."""
         return self.finished_at - self.started_at if self.started_at and self.finished_at else None
@@ -219,6 +230,21 @@ class RunPage:
     runs: tuple[Run, ...]
     cursor: str | None
     has_more: bool
+    searched_to: datetime | None = None
+    """Set where the page is not full although the list may go on: a page looks at a bounded number of runs, and
+    these are all that the filter shows down to this time. `cursor` goes on from there."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunStretch:
+    """Runs of a list one after another, newest first."""
+
+    runs: tuple[Run, ...]
+    as_of: datetime
+    """When it was read, by the database's clock."""
+    stopped: RunKey | None = None
+    """Set where looking was broken off before there were enough runs: down to here (upward: up to here) these are
+    all, and whether more follow is not known. None: full, or the end of the list."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ test tries every pair that is not in it (spec.md 1.9).
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import cache
 from typing import Final
 
 
@@ -113,6 +114,7 @@ def label_of(
     return status
 
 
+@cache
 def allowed_actions(status: Status, *, cancel_requested: bool = False) -> tuple[str, ...]:
     """What an operator may do to a run now: the `actions` of a run record (spec.md 1.4)."""
     actions: list[str] = []

@@ -11,13 +11,14 @@ from sqlalchemy import Connection, Table, Update, select
 
 from jobdeck.errors import JobdeckError
 from jobdeck.ids import new_id
-from jobdeck.model import CancelReply, NewRun, Progress, Project, Run, RunFilter, TeamScope
+from jobdeck.model import CancelReply, NewRun, Progress, Project, Run, RunFilter, RunStretch, TeamScope
 from jobdeck.states import AttemptOutcome, Status
 from jobdeck.store import changes, detail, listing
 from jobdeck.store.claim import Claim, ClaimedRun, claim
 from jobdeck.store.database import Database
 from jobdeck.store.enqueue import enqueue
 from jobdeck.store.finish import Ended, Finish, Recover, finish, recover
+from jobdeck.store.id_parts import ids_like
 from jobdeck.store.leases import LogLine, Report
 from jobdeck.store.schema import runs
 from jobdeck.store.scopes import NewProject, NewTeam, create_project, create_team
@@ -112,20 +113,26 @@ class Deck:
         assert run is not None
         return run
 
-    async def page(self, chosen: RunFilter | None = None, **place: Any) -> list[Run]:
+    async def stretch(self, chosen: RunFilter | None = None, **place: Any) -> RunStretch:
         database, scope, limit = self.database, self.scope, place.pop("limit", 500)
 
-        def look(conn: Connection) -> list[Run]:
+        def look(conn: Connection) -> RunStretch:
+            now, wanted = database.now_of(conn), chosen or RunFilter()
             return listing.page(
-                conn, database.now_of(conn), scope, chosen or RunFilter(), limit=limit, **place
+                conn, now, scope, wanted, differences=database.differences, limit=limit, **place
             )
 
         return await database.read(look)
 
+    async def page(self, chosen: RunFilter | None = None, **place: Any) -> list[Run]:
+        """The runs of a stretch that must not have been broken off."""
+        found = await self.stretch(chosen, **place)
+        assert found.stopped is None
+        return list(found.runs)
+
     async def ids_like(self, part: str) -> list[UUID]:
         """Ids of the team that begin or end with `part`."""
-        database, scope = self.database, self.scope
-        return await database.read(lambda conn: listing.ids_like(conn, database.differences, scope, part))
+        return await self.database.read(ids_like, self.scope, part)
 
     async def rows(self, table: Table, **where: Any) -> list[dict[str, Any]]:
         """Stored rows as they are, in the order of their keys."""

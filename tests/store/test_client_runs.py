@@ -148,15 +148,18 @@ async def test_a_time_without_a_zone_is_refused(client: Client) -> None:
 
 
 async def test_a_window_for_a_scrolling_view(client: Client, deck: Deck) -> None:
-    """Newest, older than a run, newer than a run, and the oldest; an unknown run is no place."""
+    """Newest, older than a run, newer than a run, and the oldest."""
     ids = (await deck.enqueue_many(9))[::-1]
 
     async def window(**place: Any) -> list[UUID]:
-        return [run.id for run in await client.runs.page(RunFilter(), limit=3, **place)]
+        found = await client.runs.page(RunFilter(), limit=3, **place)
+        assert found.stopped is None
+        return [run.id for run in found.runs]
 
+    keys = {run.id: run.key for run in (await client.runs.page(RunFilter())).runs}
     assert await window() == ids[:3]
-    assert await window(after=ids[2]) == ids[3:6]
-    assert await window(before=ids[6]) == ids[3:6]
+    assert await window(after=keys[ids[2]]) == ids[3:6]
+    assert await window(before=keys[ids[6]]) == ids[3:6]
     assert await window(last=True) == ids[6:]
 
 

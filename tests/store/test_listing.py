@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from jobdeck.clock import to_us
 from jobdeck.ids import new_id, show_id
 from jobdeck.model import Run, RunFilter
 from jobdeck.states import Status
@@ -15,10 +14,6 @@ from tests.store.deck import Deck, team_of
 
 def ids_of(runs: list[Run]) -> list[UUID]:
     return [run.id for run in runs]
-
-
-def key(run: Run) -> tuple[int, UUID]:
-    return to_us(run.created_at), run.id
 
 
 async def three_batches(deck: Deck) -> list[UUID]:
@@ -39,7 +34,7 @@ async def test_pages_join_without_gap_or_double(deck: Deck) -> None:
         after = None
         while runs := await deck.page(limit=size, after=after):
             found += ids_of(runs)
-            after = key(runs[-1])
+            after = runs[-1].key
             everything.insert(0, await deck.enqueue())
         assert found == wanted, size
 
@@ -50,7 +45,7 @@ async def test_pages_upward(deck: Deck) -> None:
     for size in (1, 2, 4, 9):
         page = await deck.page(limit=size, last=True)
         found = ids_of(page)
-        while page := await deck.page(limit=size, before=key(page[0])):
+        while page := await deck.page(limit=size, before=page[0].key):
             found = ids_of(page) + found
         assert found == everything, size
 
@@ -60,7 +55,7 @@ async def test_a_window_between_two_places(deck: Deck) -> None:
     everything = await three_batches(deck)
     runs = {run.id: run for run in await deck.page()}
     top, bottom = runs[everything[1]], runs[everything[7]]
-    window = await deck.page(after=key(top), before=key(bottom))
+    window = await deck.page(after=top.key, before=bottom.key)
     assert ids_of(window) == everything[2:7]
 
 
@@ -97,12 +92,11 @@ async def test_runs_by_their_ids(deck: Deck) -> None:
     assert {run.id for run in found} == {mine[0], mine[2]}
 
 
-async def test_the_place_of_a_run(deck: Deck) -> None:
-    """`key_of` gives the key a page is continued from; None for an unknown run."""
-    await deck.enqueue_many(3)
-    runs = await deck.page()
-    assert await deck.database.read(listing.key_of, deck.scope, runs[1].id) == key(runs[1])
-    assert await deck.database.read(listing.key_of, deck.scope, new_id()) is None
+async def test_whether_there_is_a_run(deck: Deck) -> None:
+    """True for a run of the team, False for an unknown one."""
+    run_id = await deck.enqueue()
+    assert await deck.database.read(listing.exists, deck.scope, run_id) is True
+    assert await deck.database.read(listing.exists, deck.scope, new_id()) is False
 
 
 async def test_counts_by_stored_status(deck: Deck) -> None:

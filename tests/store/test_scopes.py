@@ -88,7 +88,7 @@ async def test_no_read_crosses_teams(deck: Deck) -> None:
     assert await database.read(detail.show, now, scope, run_id) is None
     assert await database.read(detail.logs, scope, run_id) == []
     assert await database.read(listing.by_ids, now, scope, [run_id]) == []
-    assert await database.read(listing.key_of, scope, run_id) is None
+    assert not await database.read(listing.exists, scope, run_id)
     assert await database.read(counts, scope) == {}
     assert await deck.page() == await deck.page(RunFilter(text="secret")) == []
     shown = show_id("run", run_id).removeprefix("run_")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,6 +20,8 @@ from jobdeck.model import (
     Project,
     Run,
     RunFilter,
+    RunKey,
+    RunStretch,
     TeamScope,
     Worker,
 )
@@ -103,6 +105,32 @@ def make_worker(**changes: Any) -> Worker:
     return replace(worker, **changes)
 
 
+def stretch_of(
+    runs: Iterable[Run],
+    fits: Callable[[Run], bool] = lambda run: True,
+    *,
+    looks: int = 10_000,
+    limit: int = 200,
+    after: RunKey | None = None,
+    before: RunKey | None = None,
+    last: bool = False,
+) -> RunStretch:
+    """The answer to `page`, from all runs there are: one page looks at `looks` of them. Read as the newest was made."""
+    everything, upward = sorted(runs, key=lambda run: run.key), last or before is not None
+    looked_at = [
+        run
+        for run in (everything if upward else reversed(everything))
+        if (after is None or run.key < after) and (before is None or run.key > before)
+    ]
+    found = [run for run in looked_at[:looks] if fits(run)][:limit]
+    broken_off = len(found) < limit and len(looked_at) > looks
+    return RunStretch(
+        tuple(found[::-1] if upward else found),
+        everything[-1].created_at if everything else NOW,
+        looked_at[looks - 1].key if broken_off else None,
+    )
+
+
 class FakeRuns:
     """Runs in a dictionary. `broken` makes every call fail with it."""
 
@@ -112,6 +140,11 @@ class FakeRuns:
         self.log: dict[UUID, list[LogEntry]] = {}
         self.broken: Exception | None = None
         self.refusal: JobdeckError | None = None
+        self.looks = 10_000
+        """Runs that one page looks at."""
+        self.going_on = asyncio.Event()
+        """While it is not set, pages after the first one wait."""
+        self.going_on.set()
         self.triggered: list[tuple[str, Mapping[str, Any], Mapping[str, Any]]] = []
         self.cancelled: list[tuple[UUID, str | None]] = []
         self.retried: list[UUID] = []
@@ -135,21 +168,17 @@ class FakeRuns:
         if self.broken is not None:
             raise self.broken
 
-    def _matching(self, chosen: RunFilter) -> list[Run]:
-        def fits(run: Run) -> bool:
-            return (
-                (not chosen.statuses or run.status in chosen.statuses or run.label in chosen.statuses)
-                and chosen.job_type in (None, run.job_type)
-                and chosen.queue in (None, run.queue)
-                and chosen.category in (None, run.category)
-                and chosen.project in (None, run.project)
-                and (chosen.since is None or run.created_at >= chosen.since)
-                and (chosen.until is None or run.created_at <= chosen.until)
-                and (not chosen.text or chosen.text.lower() in f"{run.job_type} {run.name}".lower())
-            )
-
-        return sorted(
-            filter(fits, self.by_id.values()), key=lambda run: (run.created_at, run.id), reverse=True
+    @staticmethod
+    def _fits(chosen: RunFilter, run: Run) -> bool:
+        return (
+            (not chosen.statuses or run.status in chosen.statuses or run.label in chosen.statuses)
+            and chosen.job_type in (None, run.job_type)
+            and chosen.queue in (None, run.queue)
+            and chosen.category in (None, run.category)
+            and chosen.project in (None, run.project)
+            and (chosen.since is None or run.created_at >= chosen.since)
+            and (chosen.until is None or run.created_at <= chosen.until)
+            and (not chosen.text or chosen.text.lower() in f"{run.job_type} {run.name}".lower())
         )
 
     async def page(
@@ -157,20 +186,23 @@ class FakeRuns:
         chosen: RunFilter,
         /,
         *,
-        after: UUID | None = None,
-        before: UUID | None = None,
+        after: RunKey | None = None,
+        before: RunKey | None = None,
         last: bool = False,
         limit: int = 200,
-    ) -> list[Run]:
+    ) -> RunStretch:
         await self._answer()
-        runs = self._matching(chosen)
         if after is not None:
-            anchor = self.by_id[after]
-            runs = [run for run in runs if (run.created_at, run.id) < (anchor.created_at, anchor.id)]
-        if before is not None:
-            anchor = self.by_id[before]
-            runs = [run for run in runs if (run.created_at, run.id) > (anchor.created_at, anchor.id)]
-        return runs[-limit:] if last or before is not None else runs[:limit]
+            await self.going_on.wait()
+        return stretch_of(
+            self.by_id.values(),
+            lambda run: self._fits(chosen, run),
+            looks=self.looks,
+            limit=limit,
+            after=after,
+            before=before,
+            last=last,
+        )
 
     async def by_ids(self, ids: Sequence[UUID], /) -> list[Run]:
         await self._answer()

@@ -116,6 +116,23 @@ async def test_status_keys_and_escape(open_deck: OpenDeck, client: FakeClient) -
         assert deck.screen[2].endswith("1-3 of 3")
 
 
+async def test_a_search_through_a_long_history(open_deck: OpenDeck, client: FakeClient) -> None:
+    """Pages that look at a few runs each come one after another; meanwhile the screen says how far they came."""
+    client.runs.put(*(make_run(number) for number in range(2, 501)), make_run(1, name="needle"))
+    client.runs.looks = 40
+    async with open_deck() as deck:
+        await deck.press("slash")
+        await deck.type("needle")
+        client.runs.going_on.clear()
+        await deck.pilot.press("enter")
+        await deck.pilot.pause()
+        assert "searched back to" in deck.screen[5]
+        client.runs.going_on.set()
+        while "000001" not in deck.cursor_line():
+            await deck.settle()
+        assert deck.screen[2].endswith("1-1 of 1")
+
+
 async def test_filtering_by_a_line(open_deck: OpenDeck, client: FakeClient) -> None:
     """The line after `/` narrows the list; a filter without matches says itself and how to be rid of it."""
     client.runs.put(make_run(1), make_run(2, job_type="noop", name="Noop"))

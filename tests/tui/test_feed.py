@@ -70,7 +70,7 @@ async def test_a_look_reads_the_visible_stretch_and_counts_what_is_newer(
     feed.load_page(window, window.reset(FilterLine()))
     await feed.settled()
     [page] = inbox.of(messages.PageRead)
-    window.place(page.wanted, page.runs)
+    window.place(page.wanted, page.stretch)
     for _ in range(30):
         window.move(1)
     client.runs.put(*(make_run(number) for number in range(101, 108)))
@@ -78,7 +78,7 @@ async def test_a_look_reads_the_visible_stretch_and_counts_what_is_newer(
     await feed.look()
     [seen] = inbox.of(messages.ListSeen)
     assert seen.seen.newer == 7
-    assert {run.id for run in window.visible} <= {run.id for run in seen.seen.runs}
+    assert {run.id for run in window.visible} <= {run.id for run in seen.seen.stretch.runs}
     assert inbox.of(messages.FeedAlive)
 
 

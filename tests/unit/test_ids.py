@@ -133,6 +133,13 @@ def test_new_ids_grow_also_when_the_clock_goes_back(monkeypatch: pytest.MonkeyPa
     assert {value.version for value in found} == {7}
 
 
+def test_tails_of_ids_in_a_row_differ_and_stand_together() -> None:
+    """The ends of 20,000 ids in a row are all different, and each is at most 64 after the one before."""
+    low = [new_id().int % 2**32 for _ in range(20_000)]
+    assert len({value % 2**20 for value in low}) > 0.99 * len(low)
+    assert all(1 <= (after - before) % 2**32 <= 64 for before, after in pairwise(low))
+
+
 def test_threads_never_get_the_same_id() -> None:
     """8 threads make 1,000 ids each: all differ, and each thread's own grow."""
     made: list[list[UUID]] = [[] for _ in range(8)]

@@ -18,7 +18,7 @@ from uuid import UUID
 from textual.message import Message
 
 from jobdeck.errors import JobdeckError, NotFound
-from jobdeck.model import Run
+from jobdeck.model import Run, RunStretch
 from jobdeck.text import clean
 from jobdeck_tui import messages
 from jobdeck_tui.ports import ClientPort
@@ -202,17 +202,21 @@ class Feed:
     async def _read_list(self, window: RunWindow) -> None:
         look = window.look()
         chosen = window.chosen.to_run_filter(self._now())
-        runs = await self._client.runs.page(chosen, after=look.after, limit=look.limit) if look.limit else []
-        missing = window.missing(look, runs)
+        stretch = RunStretch((), self._now())
+        if look.limit:
+            stretch = await self._client.runs.page(chosen, after=look.after, limit=look.limit)
+        missing = window.missing(look, stretch)
         others = await self._client.runs.by_ids(missing) if missing else []
-        newer = await self._newer(window, look)
-        self._post(messages.ListSeen(Seen(look, runs, others, min(newer, _NEWER_MAX), newer > _NEWER_MAX)))
+        newer, more = await self._newer(window, look)
+        self._post(messages.ListSeen(Seen(look, stretch, others, newer, more)))
 
-    async def _newer(self, window: RunWindow, look: Look) -> int:
+    async def _newer(self, window: RunWindow, look: Look) -> tuple[int, bool]:
+        """How many runs are newer, and whether there may be more than that."""
         if look.newest is None:
-            return 0
+            return 0, False
         chosen = window.chosen.to_run_filter(self._now())
-        return len(await self._client.runs.page(chosen, before=look.newest, limit=_NEWER_MAX + 1))
+        found = await self._client.runs.page(chosen, before=look.newest, limit=_NEWER_MAX + 1)
+        return min(len(found.runs), _NEWER_MAX), len(found.runs) > _NEWER_MAX or found.stopped is not None
 
     async def _read_run(self, run_id: UUID) -> None:
         try:
@@ -264,10 +268,10 @@ class Feed:
             after = wanted.anchor if wanted.place is Place.OLDER else None
             before = wanted.anchor if wanted.place is Place.NEWER else None
             last = wanted.place is Place.TAIL
-            runs = await self._client.runs.page(
+            stretch = await self._client.runs.page(
                 chosen, after=after, before=before, last=last, limit=wanted.limit
             )
-            self._post(messages.PageRead(wanted, runs))
+            self._post(messages.PageRead(wanted, stretch))
 
         name = wanted.place if wanted.place in (Place.OLDER, Place.NEWER) else "page"
         self._start(name, self._until_done(load))

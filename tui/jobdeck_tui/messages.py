@@ -12,7 +12,7 @@ from uuid import UUID
 from textual.message import Message
 
 from jobdeck.errors import JobdeckError
-from jobdeck.model import JobType, LogEntry, Run
+from jobdeck.model import JobType, LogEntry, Run, RunStretch
 from jobdeck_tui.render.header import Fleet
 from jobdeck_tui.window import PageWanted, Seen
 
@@ -35,10 +35,10 @@ class FeedStale(Message):
 class PageRead(Message):
     """A page of the list that was asked for."""
 
-    def __init__(self, wanted: PageWanted, runs: Sequence[Run]) -> None:
+    def __init__(self, wanted: PageWanted, stretch: RunStretch) -> None:
         super().__init__()
         self.wanted = wanted
-        self.runs = runs
+        self.stretch = stretch
 
 
 class ListSeen(Message):

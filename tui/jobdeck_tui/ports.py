@@ -6,7 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 from uuid import UUID
 
-from jobdeck.model import CancelReply, JobType, LogEntry, Project, Run, RunFilter, TeamScope, Worker
+from jobdeck.model import (
+    CancelReply,
+    JobType,
+    LogEntry,
+    Project,
+    Run,
+    RunFilter,
+    RunKey,
+    RunStretch,
+    TeamScope,
+    Worker,
+)
 
 
 class RunsPort(Protocol):
@@ -21,11 +32,11 @@ class RunsPort(Protocol):
         chosen: RunFilter,
         /,
         *,
-        after: UUID | None = None,
-        before: UUID | None = None,
+        after: RunKey | None = None,
+        before: RunKey | None = None,
         last: bool = False,
         limit: int = 200,
-    ) -> list[Run]: ...
+    ) -> RunStretch: ...
 
     async def by_ids(self, ids: Sequence[UUID], /) -> list[Run]: ...
 

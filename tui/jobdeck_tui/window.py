@@ -12,11 +12,12 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
-from jobdeck.model import Run
+from jobdeck.model import Run, RunKey, RunStretch
 from jobdeck_tui.filters import FilterLine
 
-Key = tuple[datetime, int]
-"""What the list is sorted by, newest first."""
+_LATE = timedelta(seconds=5)
+"""A run may become visible so long after the time it was made at: its transaction takes a while."""
+_FIRST_ID = UUID(int=0)
 
 
 class Place(StrEnum):
@@ -30,11 +31,11 @@ class Place(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PageWanted:
-    """A page to be loaded. `anchor` is the run it continues from (OLDER, NEWER)."""
+    """A page to be loaded. `anchor` is where it continues (OLDER, NEWER)."""
 
     generation: int
     place: Place
-    anchor: UUID | None = None
+    anchor: RunKey | None = None
     limit: int = 200
 
 
@@ -43,11 +44,11 @@ class Look:
     """What the next look at the database has to re-read."""
 
     generation: int
-    after: UUID | None
+    after: RunKey | None
     """The run above the first re-read one; None: from the newest."""
     limit: int
-    newest: UUID | None
-    """Count what is newer than this run; None where new runs are taken in instead."""
+    newest: RunKey | None
+    """Count what is newer than this; None where new runs are taken in instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +56,10 @@ class Seen:
     """The answer to a `Look`: the re-read stretch, the present state of rows missing from it, and what is newer."""
 
     look: Look
-    runs: Sequence[Run]
+    stretch: RunStretch
     others: Sequence[Run]
     newer: int
     newer_more: bool
-
-
-def key_of(run: Run) -> Key:
-    """The place of a run in the list."""
-    return (run.created_at, run.id.int)
 
 
 @dataclass
@@ -89,6 +85,10 @@ class RunWindow:
     generation: int = 0
     _gone: dict[UUID, datetime] = field(default_factory=dict)
     _loading: set[Place] = field(default_factory=set)
+    _stopped: dict[Place, RunKey] = field(default_factory=dict)
+    """At the edges (OLDER, NEWER): how far beyond the last row has been looked without finding more."""
+    _looked: datetime | None = None
+    """When the newest part of the list was looked at last, by the database's clock."""
     _cursor_to: Place | None = None
 
     # What is shown
@@ -133,16 +133,13 @@ class RunWindow:
         """The page that the viewport will need soon, once."""
         # Wider, and the page loaded at one edge would make the other edge want one too, for ever.
         margin = min(max(2 * self.height, 50), (self.limit - self.page - self.height) // 2)
-        if not self.loaded or not self.rows:
+        if not self.loaded:
             return None
-        if (
-            not self.at_tail
-            and self.top + self.height + margin > len(self.rows)
-            and Place.OLDER not in self._loading
-        ):
-            return self._wanted(Place.OLDER)
-        if not self.at_head and self.top < margin and Place.NEWER not in self._loading:
-            return self._wanted(Place.NEWER)
+        older = not self.at_tail and self.top + self.height + margin > len(self.rows)
+        newer = not self.at_head and self.top < margin
+        for place, needed in ((Place.OLDER, older), (Place.NEWER, newer)):
+            if needed and place not in self._loading and self._edge(place) is not None:
+                return self._wanted(place)
         return None
 
     def _wanted(self, place: Place, *, cursor_to: Place | None = None, restart: bool = False) -> PageWanted:
@@ -151,27 +148,41 @@ class RunWindow:
             self._loading.clear()
             self._cursor_to = cursor_to
         self._loading.add(place)
-        edge = {Place.OLDER: -1, Place.NEWER: 0}.get(place)
-        anchor = None if edge is None or not self.rows else self.rows[edge].id
-        return PageWanted(self.generation, place, anchor, self.page)
+        return PageWanted(self.generation, place, self._edge(place), self.page)
 
-    def place(self, wanted: PageWanted, runs: Sequence[Run]) -> bool:
+    def _edge(self, place: Place) -> RunKey | None:
+        """Where a page at this edge continues."""
+        row = {Place.OLDER: -1, Place.NEWER: 0}.get(place)
+        if row is None:
+            return None
+        return self._stopped.get(place) or (self.rows[row].key if self.rows else None)
+
+    @property
+    def searched_to(self) -> datetime | None:
+        """Set while the end of the list is not known and nothing more was found down to here."""
+        stopped = self._stopped.get(Place.OLDER)
+        return None if stopped is None or self.at_tail else stopped.created_at
+
+    def place(self, wanted: PageWanted, stretch: RunStretch) -> bool:
         """Take in a page. False where it answers a question that is no longer asked."""
         if wanted.generation != self.generation:
             return False
         self._loading.discard(wanted.place)
         if wanted.place in (Place.HEAD, Place.TAIL):
-            self._start(wanted, runs)
+            self._start(wanted, stretch)
         else:
-            self._extend(wanted, runs)
+            self._extend(wanted, stretch)
         self.loaded = True
         return True
 
-    def _start(self, wanted: PageWanted, runs: Sequence[Run]) -> None:
-        home, whole = wanted.place is Place.HEAD, len(runs) < wanted.limit
-        self.rows = list(runs)
+    def _start(self, wanted: PageWanted, stretch: RunStretch) -> None:
+        home, whole = wanted.place is Place.HEAD, _is_whole(stretch, wanted.limit)
+        self.rows = list(stretch.runs)
         self._gone.clear()
+        self._stopped.clear()
+        self._note_stop(Place.OLDER if home else Place.NEWER, stretch)
         self.at_head, self.at_tail = home or whole, not home or whole
+        self._looked = stretch.as_of if self.at_head else None
         self.above = 0 if self.at_head else None
         self.new, self.new_more = 0, False
         self.top = 0 if home else max(len(self.rows) - self.height, 0)
@@ -180,20 +191,26 @@ class RunWindow:
             self.cursor_id = None if not self.rows else self.rows[0 if home else -1].id
         self._keep_cursor_visible()
 
-    def _extend(self, wanted: PageWanted, runs: Sequence[Run]) -> None:
-        edge = -1 if wanted.place is Place.OLDER else 0
-        if not self.rows or self.rows[edge].id != wanted.anchor:
+    def _note_stop(self, place: Place, stretch: RunStretch) -> None:
+        self._stopped.pop(place, None)
+        if stretch.stopped is not None:
+            self._stopped[place] = stretch.stopped
+
+    def _extend(self, wanted: PageWanted, stretch: RunStretch) -> None:
+        if wanted.anchor != self._edge(wanted.place):
             # The rows have changed meanwhile: this page would not touch them.
             return
-        whole, anchor = len(runs) < wanted.limit, self._top_key()
+        whole, anchor = _is_whole(stretch, wanted.limit), self._top_key()
         known = {run.id for run in self.rows}
-        fresh = [run for run in runs if run.id not in known]
+        fresh = [run for run in stretch.runs if run.id not in known]
+        self._note_stop(wanted.place, stretch)
         if wanted.place is Place.OLDER:
             self.rows += fresh
             self.at_tail = whole
         else:
             self.rows[:0] = fresh
             self.at_head = whole
+            self._looked = stretch.as_of if whole else None
             if self.above is not None:
                 self.above = 0 if whole else max(self.above - len(fresh), 0)
             elif whole:
@@ -204,28 +221,32 @@ class RunWindow:
 
     def look(self, ahead: int = 20) -> Look:
         """What to re-read: the stretch in the viewport, with a little below it."""
-        first = self.rows[self.top - 1].id if 0 < self.top <= len(self.rows) else None
+        first = self.rows[self.top - 1].key if 0 < self.top <= len(self.rows) else None
         return Look(
             generation=self.generation,
             after=first,
             # Above the first loaded row of a window that does not reach the head nothing can be anchored.
             limit=0 if first is None and not self.at_head else self.height + ahead,
-            newest=None if self.following or not self.rows else self.rows[0].id,
+            newest=None if self.following or not self.rows else self._newest(),
         )
 
-    def missing(self, look: Look, runs: Sequence[Run]) -> list[UUID]:
+    def _newest(self) -> RunKey:
+        """Up to where everything has been looked at."""
+        row = self.rows[0].key
+        return row if self._looked is None else max(row, RunKey(self._looked - _LATE, _FIRST_ID))
+
+    def missing(self, look: Look, stretch: RunStretch) -> list[UUID]:
         """Loaded rows that should be in the re-read stretch and are not, and all in the viewport that are not."""
+        runs = stretch.runs
         answered = {run.id for run in runs}
-        upper = self._key_by_id(look.after)
-        lower = key_of(runs[-1]) if runs and len(runs) >= look.limit else None
+        lower = stretch.stopped or (runs[-1].key if runs and len(runs) >= look.limit else None)
         ids = {run.id for run in self.visible if run.id not in answered}
         for run in self.rows:
-            key = key_of(run)
             if (
                 run.id not in answered
                 and look.limit
-                and (upper is None or key < upper)
-                and (lower is None or key > lower)
+                and (look.after is None or run.key < look.after)
+                and (lower is None or run.key > lower)
             ):
                 ids.add(run.id)
         return sorted(ids)[: self.page]
@@ -239,7 +260,7 @@ class RunWindow:
         ):
             return False
         anchor, was_following = self._top_key(), self.following
-        self._update((*seen.runs, *seen.others), now)
+        self._update((*seen.stretch.runs, *seen.others), now)
         if not self.frozen and seen.look.limit:
             self._take_in(seen, now)
         self._drop_gone(now)
@@ -264,21 +285,34 @@ class RunWindow:
                 self._gone.setdefault(run.id, now)
 
     def _take_in(self, seen: Seen, now: datetime) -> None:
-        runs, look = seen.runs, seen.look
-        upper = self._key_by_id(look.after)
+        look, stretch = seen.look, seen.stretch
+        runs = stretch.runs
         known = {run.id for run in self.rows}
-        whole = len(runs) < look.limit
-        if look.after is None and not whole and not any(run.id in known for run in runs):
-            # More new runs than were read: what was loaded does not touch them any more.
-            self.rows, self.at_head, self.at_tail, self.above = list(runs), True, False, 0
-            self._gone.clear()
-            return
-        oldest = key_of(self.rows[-1]) if self.rows else None
+        whole = _is_whole(stretch, look.limit)
+        if look.after is None:
+            if len(runs) >= look.limit and not any(run.id in known for run in runs):
+                # More new runs than were read: what was loaded does not touch them any more.
+                self.rows, self.at_head, self.at_tail, self.above = list(runs), True, False, 0
+                self._gone.clear()
+                self._stopped.clear()
+                self._looked = stretch.as_of
+                return
+            self._keep_up(stretch)
+        oldest = self.rows[-1].key if self.rows else None
         for run in runs:
-            reachable = self.at_tail or whole or oldest is None or key_of(run) > oldest
-            if run.id not in known and reachable and (upper is None or key_of(run) < upper):
+            reachable = self.at_tail or whole or oldest is None or run.key > oldest
+            if run.id not in known and reachable and (look.after is None or run.key < look.after):
                 self.rows.append(run)
         self.at_tail = self.at_tail or (whole and look.after is None)
+
+    def _keep_up(self, stretch: RunStretch) -> None:
+        """Where a look down from the newest run broke off before it came to what was looked at before, fill the gap."""
+        since = None if self._looked is None else self._looked - _LATE
+        if since is not None and stretch.stopped is not None and stretch.stopped.created_at > since:
+            self.at_head, self.above = False, None
+            self._stopped[Place.NEWER] = RunKey(since, _FIRST_ID)
+        else:
+            self._looked = stretch.as_of
 
     def _drop_gone(self, now: datetime) -> None:
         if self.frozen:
@@ -292,12 +326,12 @@ class RunWindow:
             self.rows = [run for run in self.rows if run.id not in expired]
             self._gone = {run_id: since for run_id, since in self._gone.items() if run_id not in expired}
 
-    def _settle(self, anchor: Key | None, *, drop_newest: bool) -> None:
+    def _settle(self, anchor: RunKey | None, *, drop_newest: bool) -> None:
         """Sort, hold the viewport where it was (`anchor` None: at the head) and let go of what is too much."""
-        self.rows.sort(key=key_of, reverse=True)
+        self.rows.sort(key=lambda run: run.key, reverse=True)
         self.top = 0
         if anchor is not None:
-            self.top = next((n for n, run in enumerate(self.rows) if key_of(run) <= anchor), len(self.rows))
+            self.top = next((n for n, run in enumerate(self.rows) if run.key <= anchor), len(self.rows))
         self.top = max(min(self.top, len(self.rows) - self.height), 0)
         extra = len(self.rows) - self.limit
         if extra <= 0:
@@ -305,17 +339,16 @@ class RunWindow:
         if drop_newest:
             del self.rows[:extra]
             self.top -= extra
-            self.at_head = False
+            self.at_head, self._looked = False, None
+            self._stopped.pop(Place.NEWER, None)
             self.above = None if self.above is None else self.above + extra
         else:
             del self.rows[-extra:]
             self.at_tail = False
+            self._stopped.pop(Place.OLDER, None)
 
-    def _top_key(self) -> Key | None:
-        return key_of(self.rows[self.top]) if self.top < len(self.rows) else None
-
-    def _key_by_id(self, run_id: UUID | None) -> Key | None:
-        return next((key_of(run) for run in self.rows if run.id == run_id), None)
+    def _top_key(self) -> RunKey | None:
+        return self.rows[self.top].key if self.top < len(self.rows) else None
 
     # Moving
 
@@ -354,3 +387,8 @@ class RunWindow:
             self.top = index
         elif index >= self.top + self.height:
             self.top = index - self.height + 1
+
+
+def _is_whole(stretch: RunStretch, limit: int) -> bool:
+    """Whether the list ends in it."""
+    return stretch.stopped is None and len(stretch.runs) < limit

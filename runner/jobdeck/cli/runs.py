@@ -61,7 +61,7 @@ def list_runs(
     from jobdeck.cli.options import run_filter
 
     chosen = run_filter(status or [], group, job_type, queue, category, in_project, since, until, text)
-    _print_page(call, call.ask(lambda client: client.runs.list(chosen, limit=limit, cursor=cursor)), chosen)
+    _print_page(call, call.ask(lambda client: client.runs.find(chosen, limit=limit, cursor=cursor)), chosen)
 
 
 def _print_page(call: Call, page: RunPage, chosen: RunFilter) -> None:

@@ -9,24 +9,23 @@ import re
 import struct
 from uuid import UUID
 
-from jobdeck.clock import to_us
+from jobdeck.clock import from_us, to_us
 from jobdeck.errors import ValidationError
-from jobdeck.model import Run, RunFilter, TeamScope
+from jobdeck.model import RunFilter, RunKey, TeamScope
 
-Key = tuple[int, UUID]
 _KEY = struct.Struct(">Q16s")
 _SEAL_BYTES = 6
 # 30 bytes in base64, which needs no padding.
 _FORM = re.compile(r"[A-Za-z0-9_-]{40}")
 
 
-def encode(run: Run, scope: TeamScope, chosen: RunFilter) -> str:
-    """The cursor that goes on after this run."""
-    key = _KEY.pack(to_us(run.created_at), run.id.bytes)
+def encode(place: RunKey, scope: TeamScope, chosen: RunFilter) -> str:
+    """The cursor that goes on after this place."""
+    key = _KEY.pack(to_us(place.created_at), place.id.bytes)
     return base64.urlsafe_b64encode(key + _seal(key, scope, chosen)).decode()
 
 
-def decode(cursor: str, scope: TeamScope, chosen: RunFilter) -> Key:
+def decode(cursor: str, scope: TeamScope, chosen: RunFilter) -> RunKey:
     """Raises ValidationError for a cursor that is damaged or belongs to another list."""
     packed = base64.urlsafe_b64decode(cursor) if _FORM.fullmatch(cursor) else b""
     key = packed[: _KEY.size]
@@ -36,7 +35,7 @@ def decode(cursor: str, scope: TeamScope, chosen: RunFilter) -> Key:
             field="cursor",
         )
     created, run_id = _KEY.unpack(key)
-    return created, UUID(bytes=run_id)
+    return RunKey(from_us(created), UUID(bytes=run_id))
 
 
 def _seal(key: bytes, scope: TeamScope, chosen: RunFilter) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -15,10 +16,11 @@ from jobdeck.client.storing import store_all
 from jobdeck.client.trigger import RunBuilder, RunOptions
 from jobdeck.errors import Conflict, NotFound, ValidationError
 from jobdeck.ids import parse_part, show_id
-from jobdeck.model import CancelReply, LogEntry, Run, RunFilter, RunPage
+from jobdeck.model import CancelReply, LogEntry, Run, RunFilter, RunKey, RunPage, RunStretch
 from jobdeck.store import changes, detail, listing
 from jobdeck.store.counts import counts
 from jobdeck.store.fleet import find_type
+from jobdeck.store.id_parts import PARTS_MAX, ids_like
 from jobdeck.text import clean
 
 # Inside the class the name `list` is its own method.
@@ -73,39 +75,56 @@ class RunsApi:
     async def list(
         self, chosen: RunFilter, *, limit: int = limits.PAGE_DEFAULT, cursor: str | None = None
     ) -> RunPage:
-        """One page, newest first. Raises ValidationError for a bad limit, filter or cursor."""
+        """One page, newest first. Raises ValidationError for a bad limit, filter or cursor.
+
+        A page looks at a bounded number of runs, so one for what is rare may end before it is full, even empty,
+        and then says `searched_to`; `find` goes on until it is full.
+        """
         if not 1 <= limit <= limits.PAGE_MAX:
             raise ValidationError(f"a page has 1 to {limits.PAGE_MAX} runs, not {limit}", field="limit")
-        check_filter(chosen)
         scope = self._session.scope
         after = cursors.decode(cursor, scope, chosen) if cursor else None
-        found = await self._session.read(listing.page, chosen, limit=limit + 1, after=after)
-        shown = tuple(found[:limit])
-        more = len(found) > limit
-        return RunPage(shown, cursors.encode(shown[-1], scope, chosen) if more else None, more)
+        found = await self.page(chosen, after=after, limit=limit + 1)
+        shown = found.runs[:limit]
+        if len(found.runs) > limit:
+            return RunPage(shown, cursors.encode(shown[-1].key, scope, chosen), True)
+        if found.stopped is not None:
+            going_on = cursors.encode(found.stopped, scope, chosen)
+            return RunPage(shown, going_on, True, found.stopped.created_at)
+        return RunPage(shown, None, False)
+
+    async def find(
+        self, chosen: RunFilter, *, limit: int = limits.PAGE_DEFAULT, cursor: str | None = None
+    ) -> RunPage:
+        """`list` until the page is full or the list ends; for what is rare in a long history that takes many reads."""
+        page = await self.list(chosen, limit=limit, cursor=cursor)
+        found = page.runs
+        while page.has_more and len(found) < limit:
+            page = await self.list(chosen, limit=limit - len(found), cursor=page.cursor)
+            found += page.runs
+        return replace(page, runs=found)
 
     async def page(
         self,
         chosen: RunFilter,
         *,
-        after: UUID | None = None,
-        before: UUID | None = None,
+        after: RunKey | None = None,
+        before: RunKey | None = None,
         last: bool = False,
         limit: int = 200,
-    ) -> Runs:
+    ) -> RunStretch:
         """A window of the list for a scrolling view: older than `after`, newer than `before`, or the oldest.
 
-        Raises ValidationError for a bad filter.
+        Looks at a bounded number of runs, as `list` does. Raises ValidationError for a bad filter.
         """
         check_filter(chosen)
-        older = None if after is None else await self._key(after)
-        newer = None if before is None else await self._key(before)
+        differences = self._session.database.differences
         return await self._session.read(
-            listing.page, chosen, limit=limit, after=older, before=newer, last=last
+            listing.page, chosen, differences=differences, limit=limit, after=after, before=before, last=last
         )
 
-    async def _key(self, run_id: UUID) -> listing.Key | None:
-        return await self._session.database.read(listing.key_of, self._session.scope, run_id)
+    async def _exists(self, run_id: UUID) -> bool:
+        return await self._session.database.read(listing.exists, self._session.scope, run_id)
 
     async def by_ids(self, ids: Sequence[UUID]) -> Runs:
         """These runs as they are now; unknown ones are left out."""
@@ -114,19 +133,19 @@ class RunsApi:
     async def resolve(self, text: str) -> UUID:
         """A run by its id, or by a unique prefix or tail of at least four characters.
 
-        Raises ValidationError for something that is no part of an id or fits several runs, NotFound.
+        Raises ValidationError for something that is no part of an id or fits several runs, or begins the ids of
+        too many runs to look at; NotFound.
         """
         part = parse_part("run", text)
         if isinstance(part, UUID):
-            if await self._key(part) is None:
+            if not await self._exists(part):
                 raise NotFound(f"no run {show_id('run', part)} in this team")
             return part
-        database, scope = self._session.database, self._session.scope
-        found = await database.read(lambda conn: listing.ids_like(conn, database.differences, scope, part))
+        found = await self._session.database.read(ids_like, self._session.scope, part)
         if not found:
             raise NotFound(f"no run whose id begins or ends with {part!r} in this team")
         if len(found) > 1:
-            more = " or more" if len(found) >= listing.PARTS_MAX else ""
+            more = " or more" if len(found) >= PARTS_MAX else ""
             raise ValidationError(
                 f"{len(found)}{more} runs have an id with {part!r}; give more of it", field="id"
             )

@@ -79,7 +79,7 @@ async def _fill(settings: Settings, api: str) -> None:
 
 async def _trigger_sync(client: Client, api: str) -> Run:
     """A new sync; one that an earlier demo left behind reads from an API that is gone, so it is ended first."""
-    while left := (await client.runs.list(_ACTIVE_SYNCS)).runs:
+    while left := (await client.runs.find(_ACTIVE_SYNCS)).runs:
         for run in left:
             with suppress(NotCancellable):
                 await client.runs.cancel(run.id, reason="the demo was started again")

@@ -1,13 +1,15 @@
-"""Column types that mean the same on both databases."""
+"""Column types and expressions that mean the same on both databases."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, LargeBinary, Text, literal_column
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Dialect
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 
@@ -46,3 +48,25 @@ class Json(TypeDecorator[str]):
 
     impl = Text
     cache_ok = True
+
+
+TAIL_BYTES: Final = 3
+"""Four characters of a shown id, the shortest tail to look up, are 20 bits."""
+
+
+class id_tail(FunctionElement[bytes]):
+    """The last `TAIL_BYTES` bytes of an id. Without parameters, so that an index of it fits a query with it."""
+
+    type = LargeBinary()
+    name = "id_tail"
+    inherit_cache = True
+
+
+@compiles(id_tail, "sqlite")
+def _id_tail_sqlite(element: id_tail, compiler: Any, **options: Any) -> str:
+    return f"substr({compiler.process(element.clauses, **options)}, -{TAIL_BYTES})"
+
+
+@compiles(id_tail, "postgresql")
+def _id_tail_postgres(element: id_tail, compiler: Any, **options: Any) -> str:
+    return f"substr(uuid_send({compiler.process(element.clauses, **options)}), {17 - TAIL_BYTES})"

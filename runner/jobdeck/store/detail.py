@@ -7,23 +7,23 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, exists, select
 
 from jobdeck.clock import from_us
 from jobdeck.model import Attempt, LogEntry, Run, TeamScope
 from jobdeck.states import Status
-from jobdeck.store.rows import select_runs, to_runs
+from jobdeck.store.rows import select_runs, to_runs, wide_facts
 from jobdeck.store.schema import attempts, leases, run_logs, runs
 
 
 def show(conn: Connection, now: int, scope: TeamScope, run_id: UUID) -> Run | None:
     """The run with params, result, traceback and attempts; None where the team has no such run."""
     query = select_runs(wide=True).where(runs.c.team_id == scope.team_id, runs.c.id == run_id)
-    row = conn.execute(query).mappings().one_or_none()
+    row = conn.execute(query).one_or_none()
     if row is None:
         return None
-    run = to_runs(conn, [row], now)[0]
-    return replace(run, attempts=tuple(_attempts(conn, run)))
+    (run,) = to_runs(conn, scope, [row], now)
+    return replace(run, **wide_facts(row), attempts=tuple(_attempts(conn, run)))
 
 
 def _attempts(conn: Connection, run: Run) -> list[Attempt]:
@@ -74,8 +74,8 @@ def logs(
     newest: bool = False,
 ) -> list[LogEntry]:
     """Entries of the run's log after the entry `after`, oldest first; with `newest` the last ones instead."""
-    mine = select(runs.c.id).where(runs.c.team_id == scope.team_id, runs.c.id == run_id)
-    query = select(run_logs).where(run_logs.c.run_id.in_(mine), run_logs.c.id > after).limit(limit)
+    mine = exists().where(runs.c.team_id == scope.team_id, runs.c.id == run_id)
+    query = select(run_logs).where(mine, run_logs.c.run_id == run_id, run_logs.c.id > after).limit(limit)
     query = query.order_by(run_logs.c.id.desc() if newest else run_logs.c.id)
     found = [_entry(row) for row in conn.execute(query).mappings()]
     return found[::-1] if newest else found

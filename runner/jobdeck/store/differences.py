@@ -109,5 +109,5 @@ class Differences(Protocol):
     def id_from_driver(self, value: Any) -> UUID:
         """The id that the driver has given."""
 
-    def id_ends_with(self, column: ColumnElement[UUID], last: bytes) -> ColumnElement[bool]:
-        """Whether the last bytes of an id are `last`."""
+    def contains(self, column: ColumnElement[str], part: str) -> ColumnElement[bool]:
+        """Whether a text has `part` in it, capital or small."""

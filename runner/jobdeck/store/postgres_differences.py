@@ -15,7 +15,6 @@ from sqlalchemy import (
     Dialect,
     FromClause,
     Insert,
-    LargeBinary,
     Select,
     Update,
     any_,
@@ -127,8 +126,8 @@ class PostgresDifferences:
     def id_from_driver(self, value: UUID) -> UUID:
         return value
 
-    def id_ends_with(self, column: ColumnElement[UUID], last: bytes) -> ColumnElement[bool]:
-        return func.substring(func.uuid_send(column), 17 - len(last)) == literal(last, LargeBinary)
+    def contains(self, column: ColumnElement[str], part: str) -> ColumnElement[bool]:
+        return column.icontains(part, autoescape=True)
 
 
 def _rows_of(given: Given) -> Select[Any]:

@@ -13,6 +13,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    ColumnClause,
     Float,
     ForeignKey,
     ForeignKeyConstraint,
@@ -25,11 +26,13 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    literal_column,
     text,
 )
 
+from jobdeck.limits import SYSTEM_TYPES
 from jobdeck.states import Status
-from jobdeck.store.columns import Id, Json
+from jobdeck.store.columns import Id, Json, id_tail
 
 metadata: Final = MetaData(
     naming_convention={
@@ -202,9 +205,18 @@ Index(
     sqlite_where=text("status = 'pending'"),
     postgresql_where=text("status = 'pending'"),
 )
-Index("ix_runs_list", runs.c.team_id, runs.c.created_at, runs.c.id)
-Index("ix_runs_list_status", runs.c.team_id, runs.c.status, runs.c.created_at, runs.c.id)
+# Lists without a type leave system jobs out, and so do their indexes. All values are literals, in the indexes and in
+# the queries, or a database would not see that they fit.
+ORDINARY: Final[ColumnClause[Any]] = literal_column(
+    f"substr(job_type, 1, {len(SYSTEM_TYPES)}) <> '{SYSTEM_TYPES}'"
+)
+_ORDINARY: Final[dict[str, Any]] = {"sqlite_where": ORDINARY, "postgresql_where": ORDINARY}
+Index("ix_runs_list", runs.c.team_id, runs.c.created_at, runs.c.id, **_ORDINARY)
+Index("ix_runs_list_status", runs.c.team_id, runs.c.status, runs.c.created_at, runs.c.id, **_ORDINARY)
 Index("ix_runs_list_type", runs.c.team_id, runs.c.job_type, runs.c.created_at, runs.c.id)
+# What lists show of an id is its end. Ids made one after another end alike (`jobdeck.ids`), so this index grows in few
+# places.
+Index("ix_runs_tail", id_tail(runs.c.id))
 Index(
     "uq_runs_flight",
     runs.c.team_id,

@@ -107,15 +107,19 @@ class Position:
     new: int = 0
     new_more: bool = False
     frozen: bool = False
+    searched_to: str = ""
+    """How far back has been searched, while that is not the end of the list."""
 
 
 def position_line(at: Position) -> Line:
     """`^ 37 new, g to go  frozen, F follows  41-58 of >600`."""
     parts: list[Line] = []
-    if at.new:
+    if at.new or at.new_more:
         parts.append(((f"^ {at.new}{'+' if at.new_more else ''} new, g to go", "warn"),))
     if at.frozen:
         parts.append((("frozen, F follows", "warn"),))
+    if at.searched_to:
+        parts.append(((f"searched back to {at.searched_to}", "dim"),))
     if at.shown and at.first is not None:
         total = f"{'' if at.exact else '>'}{at.total}"
         parts.append(((f"{at.first}-{at.first + at.shown - 1} of {total}", "dim"),))

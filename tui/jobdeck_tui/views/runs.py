@@ -15,6 +15,7 @@ from jobdeck_tui.messages import Changed, ListSeen, Moved, PageRead
 from jobdeck_tui.render.header import Position, count_of, filter_line, group_line, position_line
 from jobdeck_tui.render.rows import headings
 from jobdeck_tui.render.spans import Line
+from jobdeck_tui.render.times import stamp
 from jobdeck_tui.shell import LineWanted, Shell, Visit
 from jobdeck_tui.views.base import View
 from jobdeck_tui.widgets.keys import bindings_of
@@ -91,7 +92,22 @@ class RunsView(View):
         ):
             whole, total = True, max(count_of(group, self._counts), total)
         shown = len(window.visible)
-        return position_line(Position(first, shown, total, whole, window.new, window.new_more, window.frozen))
+        return position_line(
+            Position(
+                first,
+                shown,
+                total,
+                whole,
+                window.new,
+                window.new_more,
+                window.frozen,
+                self._searched_to(),
+            )
+        )
+
+    def _searched_to(self) -> str:
+        moment = self.window.searched_to
+        return "" if moment is None else stamp(moment, self.shell.now())
 
     def tick(self) -> None:
         self.table.repaint()
@@ -101,11 +117,12 @@ class RunsView(View):
     def on_page_read(self, message: PageRead) -> None:
         """A page that was asked for."""
         message.stop()
-        if self.window.place(message.wanted, message.runs):
+        if self.window.place(message.wanted, message.stretch):
             self._refresh()
             self.post_message(Changed())
             self._load_more()
-            self.shell.feed.look_now()
+            if message.stretch.stopped is None:
+                self.shell.feed.look_now()
 
     def on_list_seen(self, message: ListSeen) -> None:
         """The visible stretch as it is now."""
@@ -144,6 +161,9 @@ class RunsView(View):
         if not window.loaded:
             return [(), (("   reading …", "dim"),)]
         text = window.chosen.to_text()
+        if window.searched_to is not None:
+            told = f"   searched back to {self._searched_to()}, nothing yet …   esc clears the filter"
+            return [(), ((told, "dim"),)]
         if text:
             told = f"   No runs of team {self._team} match "
             return [(), ((told, "text"), (text, "chip"), ("   esc clears the filter", "dim"))]

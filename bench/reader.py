@@ -12,14 +12,15 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import select
 
 from bench.history import TYPES
 from jobdeck.bootstrap import open_client
 from jobdeck.client import Client
-from jobdeck.model import RunFilter
+from jobdeck.clock import from_us
+from jobdeck.ids import show_id, tail
+from jobdeck.model import RunFilter, RunKey
 from jobdeck.settings import load_settings
 from jobdeck.states import GROUPS
 from jobdeck.store.schema import runs
@@ -32,7 +33,7 @@ _WARM_UP = 2
 _MOST_MS = 4_000
 
 
-def reads(client: Client, places: list[Any]) -> dict[str, Read]:
+def reads(client: Client, places: list[RunKey]) -> dict[str, Read]:
     """What a console and the command line ask for, by name; each call with another value."""
 
     def page(*statuses: str, **more: str) -> Read:
@@ -61,14 +62,17 @@ def reads(client: Client, places: list[Any]) -> dict[str, Read]:
         "filter category, one in a thousand": page(category="nightly"),
         "filter text, found nowhere": page(text="needle"),
         "counts": client.runs.counts,
-        "show one run": lambda: client.runs.show(random.choice(places)),
+        "show one run": lambda: client.runs.show(random.choice(places).id),
+        "find by the end of an id": lambda: client.runs.resolve(
+            tail(show_id("run", random.choice(places).id))
+        ),
     }
 
 
 async def measure(config: Path, calls: int) -> dict[str, list[float]]:
     """Milliseconds of each call of each read."""
     async with open_client(load_settings(config)) as client:
-        places = [run.id for _ in range(_PLACES // 50) for run in await _somewhere(client)]
+        places = [place for _ in range(_PLACES // 50) for place in await _somewhere(client)]
         asked = reads(client, places)
         found: dict[str, list[float]] = {name: [] for name in asked}
         for number in range(-_WARM_UP, calls):
@@ -82,16 +86,16 @@ async def measure(config: Path, calls: int) -> dict[str, list[float]]:
         return found
 
 
-async def _somewhere(client: Client) -> list[Any]:
+async def _somewhere(client: Client) -> list[RunKey]:
     """Runs of the team at some time of the past year."""
     database, team = client._session.database, client.scope.team_id
     span = 365 * 86_400 * 1_000_000
     before = await client.server_time_us() - random.randrange(span // 50, span)
-    query = select(runs.c.id).where(runs.c.team_id == team, runs.c.created_at < before)
+    query = select(runs.c.created_at, runs.c.id).where(runs.c.team_id == team, runs.c.created_at < before)
     found = await database.read(
         lambda conn: conn.execute(query.order_by(runs.c.created_at.desc()).limit(50)).all()
     )
-    return list(found)
+    return [RunKey(from_us(created_at), run_id) for created_at, run_id in found]
 
 
 if __name__ == "__main__":

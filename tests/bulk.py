@@ -43,7 +43,18 @@ from jobdeck.states import TERMINAL, Status
 from jobdeck.store.columns import Id
 from jobdeck.store.differences import Differences
 from jobdeck.store.open import database_of
-from jobdeck.store.schema import attempts, leases, projects, run_events, run_logs, runs, teams, workers
+from jobdeck.store.schema import (
+    ORDINARY,
+    attempts,
+    leases,
+    projects,
+    run_counts,
+    run_events,
+    run_logs,
+    runs,
+    teams,
+    workers,
+)
 
 RUNS: Final = 1_000_000
 HISTORY_US: Final = 365 * 24 * 3_600 * 1_000_000
@@ -146,6 +157,7 @@ class _Filler:
         self._insert(runs, self._runs())
         for index in runs.indexes:
             index.create(self.conn)
+        self._insert(run_counts, self._counts())
         self._insert(leases, self._leases())
         for table, rows in (
             (attempts, self._attempts()),
@@ -265,6 +277,10 @@ class _Filler:
         return cast(shown[0] + "70008" + shown[1], Id)
 
     # What belongs to runs
+
+    def _counts(self) -> Select[Any]:
+        query = select(runs.c.team_id, runs.c.status, literal(0).label("slot"), func.count().label("runs"))
+        return query.where(ORDINARY).group_by(runs.c.team_id, runs.c.status)
 
     def _leases(self) -> Select[Any]:
         stalled = runs.c.name.endswith("3")

@@ -109,7 +109,7 @@ def _literal(value: Any) -> str:
         return str(value)
     if isinstance(value, bytes):
         return f"'\\x{value.hex()}'"
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | set | frozenset):
         return _quoted("{" + ",".join(map(_element, value)) + "}")
     return _quoted(str(value))
 

@@ -13,9 +13,9 @@ from sqlalchemy import insert, select, update
 from jobdeck.errors import AlreadyActive, Conflict, JobdeckError, NotCancellable, NotFound
 from jobdeck.ids import show_id
 from jobdeck.model import CancelEffect, CancelReply
-from jobdeck.states import ACTIVE, RETRYABLE, TERMINAL, WAITING, Status
+from jobdeck.states import RETRYABLE, TERMINAL, WAITING, Status
 from jobdeck.store.locks import Locks, lock_runs
-from jobdeck.store.schema import leases, run_events, runs
+from jobdeck.store.schema import HOLDS_FLIGHT, leases, run_events, runs
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
 
 
@@ -150,9 +150,7 @@ def _locked_run(tx: Tx, team_id: UUID, run_id: UUID) -> Any:
 def _flight_holder(tx: Tx, team_id: UUID, flight_key: str | None) -> UUID | None:
     if flight_key is None:
         return None
-    query = select(runs.c.id).where(
-        runs.c.team_id == team_id, runs.c.flight_key == flight_key, runs.c.status.in_(ACTIVE)
-    )
+    query = select(runs.c.id).where(runs.c.team_id == team_id, runs.c.flight_key == flight_key, HOLDS_FLIGHT)
     found: UUID | None = tx.conn.execute(query).scalar()
     return found
 

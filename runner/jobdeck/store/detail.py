@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, exists, select
+from sqlalchemy import Connection, Tuple, exists, literal, select, tuple_
 
 from jobdeck.clock import from_us
 from jobdeck.model import Attempt, LogEntry, Run, TeamScope
@@ -75,18 +75,24 @@ def logs(
 ) -> list[LogEntry]:
     """Entries of the run's log after the entry `after`, oldest first; with `newest` the last ones instead."""
     mine = exists().where(runs.c.team_id == scope.team_id, runs.c.id == run_id)
-    query = select(run_logs).where(mine, run_logs.c.run_id == run_id, run_logs.c.id > after).limit(limit)
-    query = query.order_by(run_logs.c.id.desc() if newest else run_logs.c.id)
-    found = [_entry(row) for row in conn.execute(query).mappings()]
+    # As a range of the index: with the run as an equality, PostgreSQL may walk the entries of all runs by their ids.
+    place = tuple_(run_logs.c.run_id, run_logs.c.id)
+    query = _ENTRIES.where(mine, place > _log_place(run_id, after), place <= _log_place(run_id, _LAST_ENTRY))
+    order = (run_logs.c.run_id, run_logs.c.id)
+    query = query.order_by(*(column.desc() for column in order) if newest else order)
+    found = [_entry(*row) for row in conn.execute(query.limit(limit))]
     return found[::-1] if newest else found
 
 
-def _entry(row: Any) -> LogEntry:
-    return LogEntry(
-        id=row["id"],
-        at=from_us(row["at"]),
-        level=row["level"],
-        message=row["message"],
-        attempt=row["attempt"],
-        fields=json.loads(row["fields"]) if row["fields"] else {},
-    )
+_ENTRIES: Final = select(
+    *(run_logs.c[name] for name in ("id", "at", "level", "message", "attempt", "fields"))
+)
+_LAST_ENTRY: Final = 2**63 - 1
+
+
+def _log_place(run_id: UUID, entry_id: int) -> Tuple:
+    return tuple_(literal(run_id, run_logs.c.run_id.type), literal(entry_id, run_logs.c.id.type))
+
+
+def _entry(id_: int, at: int, level: str, message: str, attempt: int, fields: str | None) -> LogEntry:
+    return LogEntry(id_, from_us(at), level, message, attempt, json.loads(fields) if fields else {})

@@ -12,8 +12,7 @@ from uuid import UUID
 from sqlalchemy import or_, select
 
 from jobdeck.model import NewRun
-from jobdeck.states import ACTIVE
-from jobdeck.store.schema import runs
+from jobdeck.store.schema import HOLDS_FLIGHT, runs
 from jobdeck.store.transaction import Tx
 
 
@@ -39,8 +38,7 @@ class Flights:
                 runs.c.flight_key.in_(wanted),
                 *(runs.c.flight_key.startswith(key, autoescape=True) for key in sorted(whole)),
             ),
-            runs.c.flight_key.is_not(None),
-            runs.c.status.in_(ACTIVE),
+            HOLDS_FLIGHT,
         )
         for row in tx.conn.execute(query):
             self._remember(row.team_id, row.flight_key, row.id)

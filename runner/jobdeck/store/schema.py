@@ -205,8 +205,8 @@ Index(
     sqlite_where=text("status = 'pending'"),
     postgresql_where=text("status = 'pending'"),
 )
-# Lists without a type leave system jobs out, and so do their indexes. All values are literals, in the indexes and in
-# the queries, or a database would not see that they fit.
+# Lists without a type leave system jobs out, and so do their indexes. Such conditions are the same words in an index
+# and in its queries, values included, or a database would not see that they fit.
 ORDINARY: Final[ColumnClause[Any]] = literal_column(
     f"substr(job_type, 1, {len(SYSTEM_TYPES)}) <> '{SYSTEM_TYPES}'"
 )
@@ -217,13 +217,14 @@ Index("ix_runs_list_type", runs.c.team_id, runs.c.job_type, runs.c.created_at, r
 # What lists show of an id is its end. Ids made one after another end alike (`jobdeck.ids`), so this index grows in few
 # places.
 Index("ix_runs_tail", id_tail(runs.c.id))
+HOLDS_FLIGHT: Final[ColumnClause[Any]] = literal_column(f"flight_key IS NOT NULL AND {_ACTIVE}")
 Index(
     "uq_runs_flight",
     runs.c.team_id,
     runs.c.flight_key,
     unique=True,
-    sqlite_where=text(f"flight_key IS NOT NULL AND {_ACTIVE}"),
-    postgresql_where=text(f"flight_key IS NOT NULL AND {_ACTIVE}"),
+    sqlite_where=HOLDS_FLIGHT,
+    postgresql_where=HOLDS_FLIGHT,
 )
 
 run_counts = Table(

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from jobdeck.client import Client
 from jobdeck.client.session import Session
 from jobdeck.clock import Clock, SystemClock
-from jobdeck.engine.worker import Worker, WorkerEnd, WorkerOptions, WorkerParts
+from jobdeck.engine.worker import EnqueueChild, Worker, WorkerEnd, WorkerOptions, WorkerParts
 from jobdeck.ids import new_id
 from jobdeck.model import LogEntry, Run, TeamScope
 from jobdeck.net import AddressPolicy, GuardedClient
@@ -183,21 +183,22 @@ def _client() -> GuardedClient:
     return GuardedClient(AddressPolicy(()), ssl_context=_TLS)
 
 
+async def _no_children(
+    _run: ClaimedRun, job_type: str, _params: Mapping[str, Any], _options: Mapping[str, Any]
+) -> UUID:
+    raise AssertionError(f"this test makes no child runs, but {job_type} was asked for")
+
+
 def _parts(
     *,
     database: Database,
     plugins: Plugins,
     clock: Clock | None = None,
     http: Callable[[], GuardedClient] = _client,
+    enqueue_child: EnqueueChild = _no_children,
     settings_for: Callable[[ClaimedRun], Mapping[str, Any]] = lambda _run: {},
 ) -> WorkerParts:
-    return WorkerParts(database, plugins, http, _no_children, settings_for, clock or SystemClock())
-
-
-async def _no_children(
-    _run: ClaimedRun, job_type: str, _params: Mapping[str, Any], _options: Mapping[str, Any]
-) -> UUID:
-    raise AssertionError(f"no test of this bench makes child runs, but {job_type} was asked for")
+    return WorkerParts(database, plugins, http, enqueue_child, settings_for, clock or SystemClock())
 
 
 def _options(given: Mapping[str, Any]) -> WorkerOptions:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections import Counter
 from uuid import UUID
 
 import pytest
@@ -10,8 +12,9 @@ import pytest
 from jobdeck import CancelReason, Context, handler
 from jobdeck.engine.slots import Slots
 from jobdeck.engine.worker import Worker, WorkerEnd
-from jobdeck.errors import DatabaseUnavailable
+from jobdeck.errors import DatabaseUnavailable, OutcomeUnknown
 from jobdeck.states import Status
+from jobdeck.store.claim import ClaimedRun
 from jobdeck.testing import FakeClock
 from tests.databases import opened
 from tests.engine.bench import Bench, bench_on, outcomes, started
@@ -95,6 +98,81 @@ async def test_reports_wait_for_the_database(bench: Bench) -> None:
 
 async def _count(faulty: FaultyDatabase, name: str, number: int) -> bool:
     return faulty.refused[name] >= number
+
+
+async def test_what_a_handler_asks_waits_for_the_database(bench: Bench) -> None:
+    """A checkpoint, a look at the lease and a child: none fails for an outage within the lease, each is done once."""
+    refusals = Counter[UUID]()
+
+    async def child(run: ClaimedRun, job_type: str, *_: object) -> UUID:
+        refusals[run.id] += 1
+        if refusals[run.id] < 3:
+            raise DatabaseUnavailable("not now")
+        return run.id
+
+    @handler("asks")
+    async def asks(ctx: Context) -> list[int]:
+        await ctx.checkpoint({"page": 1})
+        await ctx.verify_lease()
+        assert await ctx.enqueue("child") == ctx.run_id
+        return [ctx.attempt, refusals[ctx.run_id]]
+
+    @handler("asks_in_a_thread")
+    def asks_in_a_thread(ctx: Context) -> list[int]:
+        ctx.checkpoint_sync({"page": 1})
+        assert ctx.enqueue_sync("child") == ctx.run_id
+        return [ctx.attempt, refusals[ctx.run_id]]
+
+    faulty = FaultyDatabase(bench.database)
+    faulty.failing = {"save_checkpoint"}
+    ids = [await bench.trigger(spec) for spec in (asks, asks_in_a_thread)]
+    async with bench.working(asks, asks_in_a_thread, parts={"database": faulty, "enqueue_child": child}):
+        await bench.eventually(lambda: _count(faulty, "save_checkpoint", 4))
+        faulty.failing = {"check_lease"}
+        await bench.eventually(lambda: _count(faulty, "check_lease", 2))
+        faulty.failing = set()
+        done = [await bench.ended(run_id) for run_id in ids]
+    assert [(run.status, run.result) for run in done] == [(Status.COMPLETED, [1, 3])] * 2
+
+
+async def test_a_child_that_may_be_stored_is_not_made_again(bench: Bench) -> None:
+    """Nobody knows whether the child is there: the handler is told, for a second one could be one too many."""
+    asked: list[UUID] = []
+
+    async def child(run: ClaimedRun, job_type: str, *_: object) -> UUID:
+        asked.append(run.id)
+        raise OutcomeUnknown()
+
+    @handler("asks", max_attempts=1)
+    async def asks(ctx: Context) -> None:
+        await ctx.enqueue("child")
+
+    run_id = await bench.trigger(asks)
+    async with bench.working(asks, parts={"enqueue_child": child}):
+        done = await bench.ended(run_id)
+    assert (done.status, asked) == (Status.FAILED, [run_id])
+    assert done.error is not None
+    assert done.error.startswith("OutcomeUnknown: ")
+
+
+async def test_a_question_ends_with_its_attempt(bench: Bench) -> None:
+    """A handler in a thread that waits for the database with a checkpoint is told once it is asked to stop."""
+    asked = threading.Event()
+
+    @handler("asks", cancel_grace="10s")
+    def asks(ctx: Context) -> None:
+        asked.set()
+        ctx.checkpoint_sync({"page": 1})
+
+    faulty = FaultyDatabase(bench.database)
+    faulty.failing = {"save_checkpoint"}
+    run_id = await bench.trigger(asks)
+    async with bench.working(asks, parts={"database": faulty}):
+        await bench.eventually(lambda: _count(faulty, "save_checkpoint", 2))
+        await bench.client.runs.cancel(run_id)
+        done = await bench.ended(run_id)
+    assert done.status is Status.CANCELLED
+    assert outcomes(done) != ["abandoned"]
 
 
 async def test_beats_missed_within_the_lease_harm_nobody(bench: Bench) -> None:

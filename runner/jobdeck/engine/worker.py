@@ -7,10 +7,9 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
-from typing import Any
 from uuid import UUID
 
 from jobdeck import __version__
@@ -22,13 +21,12 @@ from jobdeck.engine.heart import STALLED_AFTER, Heart, Vitals
 from jobdeck.engine.options import EnqueueChild, SettingsFor, WorkerOptions, WorkerParts
 from jobdeck.engine.pump import Pump
 from jobdeck.engine.run_context import Surroundings
+from jobdeck.engine.services import RunServices
 from jobdeck.engine.upkeep import Upkeep
 from jobdeck.errors import DatabaseError
 from jobdeck.ids import new_id
 from jobdeck.net import GuardedClient
-from jobdeck.store.claim import ClaimedRun
 from jobdeck.store.fleet import Leave, Register, leave, register
-from jobdeck.store.leases import LeaseCheck, SaveCheckpoint, check_lease, save_checkpoint
 from jobdeck.store.transaction import Hint
 
 __all__ = ["EnqueueChild", "SettingsFor", "StopMode", "Worker", "WorkerEnd", "WorkerOptions", "WorkerParts"]
@@ -109,7 +107,8 @@ class Worker:
         self._loop.start()
         try:
             http = await asyncio.wrap_future(self._loop.run(_make(self._parts.http)))
-            self._pump.open(Surroundings(self._engine_loop, self._loop.loop, self, http))
+            services = RunServices(self._database, self.slots, self._parts.clock, self._parts.enqueue_child)
+            self._pump.open(Surroundings(self._engine_loop, self._loop.loop, services, http))
             try:
                 with capturing():
                     return await self._live()
@@ -199,19 +198,6 @@ class Worker:
         for execution in list(self.slots.running.values()):
             execution.give_up()
         await self._pump.wait_idle(_LET_GO)
-
-    # -- what contexts ask --------------------------------------------------------------------------------------
-
-    async def save_checkpoint(self, run: ClaimedRun, state: str) -> None:
-        await self._database.write(save_checkpoint, SaveCheckpoint(run.id, run.fence, state))
-
-    async def verify_lease(self, run: ClaimedRun) -> None:
-        await self._database.write(check_lease, LeaseCheck(run.id, run.fence))
-
-    async def enqueue_child(
-        self, run: ClaimedRun, job_type: str, params: Mapping[str, Any], options: Mapping[str, Any]
-    ) -> UUID:
-        return await self._parts.enqueue_child(run, job_type, params, options)
 
 
 async def _make(make: Callable[[], GuardedClient]) -> GuardedClient:

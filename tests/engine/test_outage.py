@@ -326,6 +326,45 @@ async def test_a_stop_in_an_outage_ends(bench: Bench, monkeypatch: pytest.Monkey
     assert (done.result, outcomes(done)) == ("second", ["crashed", "completed"])
 
 
+@pytest.mark.parametrize("drain", [False, True], ids=["at work", "draining"])
+async def test_a_stop_does_not_wait_for_an_answer(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, drain: bool
+) -> None:
+    """A database that neither answers nor refuses holds up no part of an orderly stop."""
+    monkeypatch.setattr("jobdeck.engine.worker._LET_GO", 0.1)
+    began, never = Gate(), Gate()
+
+    @handler("work")
+    async def work(ctx: Context) -> None:
+        began.open()
+        await ctx.sleep("1h")
+
+    before = asyncio.all_tasks()
+    faulty = FaultyDatabase(bench.database)
+    if drain:
+        faulty.hanging = {"read": never}
+    else:
+        await bench.trigger(work)
+    worker = bench.worker(work, parts={"database": faulty}, shutdown_grace=0, drain=drain, poll=0.05)
+    task = asyncio.create_task(worker.run())
+    await started(worker, task)
+    if drain:
+        await bench.eventually(lambda: _called(faulty, "read"))
+    else:
+        await began.passed()
+    faulty.hanging = dict.fromkeys(["beat", "finish", "leave", "recover", "report", "read"], never)
+    await bench.eventually(lambda: _called(faulty, "read"))
+    worker.stop()
+    assert await asyncio.wait_for(task, 20) is WorkerEnd.STOPPED
+    never.open()
+    if left := asyncio.all_tasks() - before:
+        await asyncio.wait(left, timeout=20)
+
+
+async def _called(faulty: FaultyDatabase, name: str) -> bool:
+    return faulty.calls[name] > 0
+
+
 async def test_a_drain_waits_for_the_database(bench: Bench) -> None:
     """A draining worker that cannot look whether anything is left goes on until it can."""
 

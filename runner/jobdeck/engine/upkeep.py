@@ -31,12 +31,15 @@ class Upkeep:
     def start(self) -> None:
         """Start all services; each acts at once."""
         self._tasks = [asyncio.create_task(service) for service in self._services()]
+        for task in self._tasks:
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
-    async def stop(self) -> None:
-        """End all services."""
+    async def stop(self, seconds: float) -> None:
+        """End all services; one that waits for the database for longer than `seconds` ends with that."""
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
 
     def check(self) -> None:
         """Raise RuntimeError where a service has failed: without its heart a worker would lose its runs."""

@@ -7,9 +7,10 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from enum import Enum
+from typing import Any
 from uuid import UUID
 
 from jobdeck import __version__
@@ -129,10 +130,10 @@ class Worker:
             await self._wind_down()
             return end
         finally:
-            await self._upkeep.stop()
+            await self._upkeep.stop(_LET_GO)
             await self._pump.close(_LET_GO)
             unlisten()
-            await self._leave()
+            await within(_LET_GO, self._leave())
 
     async def _register(self) -> None:
         plugins = self._parts.plugins
@@ -170,10 +171,17 @@ class Worker:
             self._pump.check()
             if self._must_be_replaced():
                 return WorkerEnd.STUCK
-            if self._options.drain and self._pump.quiet and await self._pump.nothing_left():
+            if self._options.drain and self._pump.quiet and await self._drained():
                 return WorkerEnd.DRAINED
             await self._pump.attend(self._options.poll)
         return WorkerEnd.STOPPED
+
+    async def _drained(self) -> bool:
+        """Whether nothing is left; a stop does not wait for the answer."""
+        looking = asyncio.ensure_future(self._pump.nothing_left())
+        while not looking.done() and self._stop is StopMode.NO:
+            await asyncio.wait({looking}, timeout=self._options.poll)
+        return looking.done() and looking.result()
 
     def _must_be_replaced(self) -> bool:
         """A stuck thread, or a loop that stays blocked, costs a slot for ever: the process has to go."""
@@ -190,7 +198,8 @@ class Worker:
         if self._stop is StopMode.NO:
             self._stop = StopMode.GRACEFUL
         self._pump.stop_claiming()
-        await self.heart.beat()
+        # So that others see at once that it takes no more; that it may be late or lost holds nothing up.
+        await within(_LET_GO, self.heart.beat())
         await self._pump.wait_idle(self._options.shutdown_grace, until=lambda: self._stop is StopMode.NOW)
         for execution in list(self.slots.running.values()):
             execution.stop(CancelReason.SHUTDOWN)
@@ -198,6 +207,13 @@ class Worker:
         for execution in list(self.slots.running.values()):
             execution.give_up()
         await self._pump.wait_idle(_LET_GO)
+
+
+async def within(seconds: float, work: Coroutine[Any, Any, object]) -> None:
+    """Wait for it at most so long. It goes on by itself: a write is never cancelled, and ends with the database."""
+    task = asyncio.create_task(work)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    await asyncio.wait({task}, timeout=seconds)
 
 
 async def _make(make: Callable[[], GuardedClient]) -> GuardedClient:

@@ -20,7 +20,7 @@ from sqlalchemy.exc import ArgumentError
 
 from jobdeck.client import Client
 from jobdeck.client.session import Session
-from jobdeck.errors import ConfigError, NotFound
+from jobdeck.errors import ConfigError, DatabaseRefused, DatabaseUnavailable, NotFound
 from jobdeck.ids import new_id
 from jobdeck.limits import DEFAULT_PROJECT, DEFAULT_TEAM
 from jobdeck.model import Project, TeamScope
@@ -29,6 +29,7 @@ from jobdeck.secret import remember
 from jobdeck.settings import Settings
 from jobdeck.spec import HandlerSpec
 from jobdeck.store import scopes, sqlite_version
+from jobdeck.store.arrival import Arrival
 from jobdeck.store.database import Database
 from jobdeck.store.open import database_of, require_head, revision_of, upgrade
 from jobdeck.store.wal import watched
@@ -173,24 +174,39 @@ async def run_worker(
 ) -> WorkerEnd:
     """Run a worker until SIGTERM, SIGINT or, with `drain`, until nothing is left to do.
 
-    Raises DatabaseError, ConfigError.
+    A database that cannot be reached is waited for. Raises DatabaseRefused, WrongRevision, ConfigError.
     """
-    from jobdeck.engine.worker import Worker
+    from jobdeck.engine.worker import WorkerEnd
 
     plugins = worker_plugins(settings)
     sys.setswitchinterval(_SWITCH_INTERVAL)
     _warn_of_sqlite(settings)
+    stop = _Stop()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    arrival = Arrival(stop.asked)
+    while True:
+        try:
+            async with _worker(settings, plugins, drain=drain) as worker:
+                arrival.arrived()
+                stop.takes(worker)
+                if on_start is not None:
+                    on_start(worker, plugins)
+                return await worker.run()
+        except DatabaseUnavailable as error:
+            if not await arrival.look_again(error):
+                return WorkerEnd.STOPPED
+
+
+@asynccontextmanager
+async def _worker(settings: Settings, plugins: Plugins, *, drain: bool) -> AsyncIterator[Worker]:
+    from jobdeck.engine.worker import Worker
+
     async with open_database(settings) as database, watched(settings.database_file):
         await make_session(database, settings)
         _warn_if_deaf(database)
-        worker = Worker(_parts(settings, database, plugins), _options(settings, drain))
-        loop = asyncio.get_running_loop()
-        stop = _stopper(worker)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop)
-        if on_start is not None:
-            on_start(worker, plugins)
-        return await worker.run()
+        yield Worker(_parts(settings, database, plugins), _options(settings, drain))
 
 
 def _warn_if_deaf(database: Database) -> None:
@@ -200,10 +216,19 @@ def _warn_if_deaf(database: Database) -> None:
 
 
 async def check_worker(settings: Settings) -> None:
-    """Raise what would keep `run_worker` from starting with these settings: ConfigError, DatabaseError, NotFound."""
+    """Raise what would keep `run_worker` from starting with these settings.
+
+    ConfigError, DatabaseRefused, WrongRevision, NotFound. A database that cannot be reached now is waited for by a
+    worker, and is only warned of here.
+    """
     worker_plugins(settings)
-    async with open_database(settings) as database:
-        await make_session(database, settings)
+    try:
+        async with open_database(settings) as database:
+            await make_session(database, settings)
+    except DatabaseRefused:
+        raise
+    except DatabaseUnavailable as error:
+        _log.warning("%s; a worker would wait for it", error)
 
 
 def worker_plugins(settings: Settings) -> Plugins:
@@ -229,20 +254,29 @@ def _warn_of_sqlite(settings: Settings) -> None:
         _log.warning("SQLite %s: %s", found, sqlite_version.ADVICE)
 
 
-def _stopper(worker: Worker) -> Callable[[], None]:
+class _Stop:
     """What a signal does: stop in order; a second one now, whatever still waits for a silent database."""
-    times = 0
 
-    def stop() -> None:
-        nonlocal times
-        times += 1
-        worker.stop()
-        if times == 2:
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self._times = 0
+        self._worker: Worker | None = None
+
+    def takes(self, worker: Worker) -> None:
+        """The worker that is to be stopped; none while the database is waited for."""
+        self._worker = worker
+        if self.asked.is_set():
+            worker.stop()
+
+    def __call__(self) -> None:
+        self._times += 1
+        self.asked.set()
+        if self._worker is not None:
+            self._worker.stop()
+        if self._times == 2:
             last_resort = threading.Timer(_NOW_SECONDS, os._exit, (1,))
             last_resort.daemon = True
             last_resort.start()
-
-    return stop
 
 
 def _options(settings: Settings, drain: bool) -> Any:

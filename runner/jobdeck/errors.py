@@ -12,6 +12,7 @@ JobdeckError
 ├── Forbidden                6
 └── DatabaseError            7
     ├── DatabaseUnavailable  7   nothing was stored
+    │   ├── DatabaseRefused  7   waiting does not help
     │   ├── OutcomeUnknown   7   nobody knows whether it was stored
     │   └── PartlyStored     7   carries the runs that were
     ├── DatabaseFull         7
@@ -133,6 +134,12 @@ class DatabaseUnavailable(DatabaseError):
     """The database cannot be reached."""
 
     code = "database_unavailable"
+
+
+class DatabaseRefused(DatabaseUnavailable):
+    """The database is there and lets nobody in like this: no such name, no right, a file that cannot be used."""
+
+    code = "database_refused"
 
 
 class OutcomeUnknown(DatabaseUnavailable):

@@ -9,16 +9,17 @@ from contextlib import contextmanager
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from jobdeck.errors import DatabaseFull, DatabaseUnavailable, JobdeckError
+from jobdeck.errors import DatabaseFull, DatabaseRefused, DatabaseUnavailable, JobdeckError
 
 _DEADLOCK = "40P01"
 _SERIALIZATION = "40001"
 # A verb looks before it inserts; this one looked before the other transaction committed, and will see it now.
 _UNIQUE_VIOLATION = "23505"
 # Classes of SQLSTATE: connection exception, operator intervention (shutdown, cancelled by a time limit), insufficient
-# resources, a server that takes no writes (25006, after a failover), a lock not to be had, no right to write, no such
-# role or password, no such database.
-_GONE = ("08", "57", "53", "25", "55P03", "42501", "28", "3D")
+# resources, a server that takes no writes (25006, after a failover), a lock not to be had.
+_GONE = ("08", "57", "53", "25", "55P03")
+# No right to write, no such role or password, no such database.
+_REFUSED = ("42501", "28", "3D")
 _DISK_FULL = "53100"
 
 
@@ -59,7 +60,9 @@ def translate(error: Exception) -> Exception:
         return DatabaseUnavailable(
             "the database is too busy: this lost against other transactions again and again"
         )
-    if code.startswith(_GONE) or isinstance(error, OSError | InterfaceError | PoolTimeout | TimeoutError):
+    if code.startswith(_GONE + _REFUSED) or isinstance(
+        error, OSError | InterfaceError | PoolTimeout | TimeoutError
+    ):
         return unreachable(error)
     if type(error).__name__ == "InternalClientError":
         # The driver's, of a session that the server has ended and not closed yet.
@@ -73,7 +76,8 @@ def translate(error: Exception) -> Exception:
 
 def unreachable(error: BaseException) -> DatabaseUnavailable:
     """The error for a database that cannot be reached, with what the driver says."""
-    return DatabaseUnavailable(f"the database cannot be reached: {_first_line(error)}")
+    kind = DatabaseRefused if sqlstate(error).startswith(_REFUSED) else DatabaseUnavailable
+    return kind(f"the database cannot be reached: {_first_line(error)}")
 
 
 @contextmanager
@@ -104,7 +108,7 @@ def _translate_sqlite(error: sqlite3.Error) -> Exception | None:
             "SQLITE_PERM",
         )
     ):
-        return DatabaseUnavailable(f"the database file cannot be used: {error}")
+        return DatabaseRefused(f"the database file cannot be used: {error}")
     return None
 
 

@@ -21,7 +21,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from jobdeck.errors import ConfigError, DatabaseUnavailable, JobdeckError
+from jobdeck.errors import ConfigError, DatabaseRefused, DatabaseUnavailable, JobdeckError
 from jobdeck.store.batch import Commit, Group, Part, Results, Unit, commit, outcome, take, unwrap
 from jobdeck.store.database import settled
 from jobdeck.store.datagrams import CHANGE_GAP, NO_SOCKET, DatagramPeers
@@ -277,7 +277,7 @@ def _configure(connection: Any, _record: Any) -> None:
         found = cursor.fetchone()[0]
         cursor.close()
         if found != wanted:
-            raise DatabaseUnavailable(
+            raise DatabaseRefused(
                 f"SQLite refuses {name}={wanted} for this file (it says {found}); is it on a network file system?"
             )
 
@@ -298,7 +298,7 @@ def prepare_file(path: Path) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise DatabaseUnavailable(f"the database file {path} cannot be opened: {error.strerror}") from None
+        raise DatabaseRefused(f"the database file {path} cannot be opened: {error.strerror}") from None
     try:
         facts = os.fstat(descriptor)
         if facts.st_uid not in (os.getuid(), 0) and os.getuid() != 0:

@@ -12,6 +12,7 @@ import contextlib
 import itertools
 import struct
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -55,7 +56,8 @@ class Pooler:
     session: bool = False
     drops_notifications: bool = True
     url: str = ""
-    _free: asyncio.Queue[Backend] = field(default_factory=asyncio.Queue)
+    _free: deque[Backend] = field(default_factory=deque)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _connecting: int = 0
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(900_001))
     _listening: dict[asyncio.Task[None], Backend] = field(default_factory=dict)
@@ -137,6 +139,7 @@ class Pooler:
     # -- backends -----------------------------------------------------------------------------------------------
 
     async def _take(self, names: dict[str, str]) -> Backend:
+        """A new backend while there may be more, else the one that has been free for longest."""
         while True:
             if len(self._listening) + self._connecting < self.size:
                 self._connecting += 1
@@ -144,13 +147,17 @@ class Pooler:
                     self._give_back(await self._connect(names))
                 finally:
                     self._connecting -= 1
-            backend = await self._free.get()
-            if not backend.gone:
-                return backend
+            while self._free:
+                backend = self._free.popleft()
+                if not backend.gone:
+                    return backend
+            self._changed.clear()
+            await self._changed.wait()
 
     def _give_back(self, backend: Backend) -> None:
         backend.client = None
-        self._free.put_nowait(backend)
+        self._free.append(backend)
+        self._changed.set()
 
     async def _connect(self, names: dict[str, str]) -> Backend:
         reader, writer = await connect(self.server)
@@ -179,6 +186,7 @@ class Pooler:
         if backend.client is not None:
             backend.client.close()
         backend.idle.set()
+        self._changed.set()
 
     async def close(self) -> None:
         """End the connections to the server."""

@@ -163,3 +163,28 @@ async def floods(ctx: Context, params: Flood) -> None:
             ctx.progress(number, total=params.progress, message=f"step {number}")
             if number % 100 == 0:
                 await asyncio.sleep(0.01)
+
+
+@handler("holds", max_attempts=10, backoff=Backoff(base=0.1, cap=1.0))
+async def holds(ctx: Context, params: Work) -> int:
+    """As `work` for the first attempt; a later one is quick."""
+    with working(ctx, params.key):
+        if ctx.attempt == 1:
+            await ctx.sleep(params.seconds)
+    return ctx.attempt
+
+
+@handler("chats", max_attempts=10)
+async def chats(ctx: Context, params: Work) -> int:
+    """Log and report progress all the time, save where it is, and look at its lease."""
+    spoken = 0
+    with working(ctx, params.key):
+        over = time.monotonic() + params.seconds
+        while time.monotonic() < over:
+            spoken += 1
+            ctx.log.info("line", number=spoken)
+            ctx.progress(spoken, message=f"line {spoken}")
+            await ctx.checkpoint({"spoken": spoken})
+            await ctx.verify_lease()
+            await ctx.sleep(0.05)
+    return spoken

@@ -131,9 +131,8 @@ class Worker:
             return end
         finally:
             await self._upkeep.stop(_LET_GO)
-            await self._pump.close(_LET_GO)
             unlisten()
-            await within(_LET_GO, self._leave())
+            await asyncio.gather(self._pump.close(_LET_GO), within(_LET_GO, self._leave()))
 
     async def _register(self) -> None:
         plugins = self._parts.plugins
@@ -204,9 +203,10 @@ class Worker:
         for execution in list(self.slots.running.values()):
             execution.stop(CancelReason.SHUTDOWN)
         await self._pump.wait_idle(_LET_GO)
-        for execution in list(self.slots.running.values()):
-            execution.give_up()
-        await self._pump.wait_idle(_LET_GO)
+        if stuck := list(self.slots.running.values()):
+            for execution in stuck:
+                execution.give_up()
+            await self._pump.wait_idle(_LET_GO)
 
 
 async def within(seconds: float, work: Coroutine[Any, Any, object]) -> None:

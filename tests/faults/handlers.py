@@ -188,3 +188,14 @@ async def chats(ctx: Context, params: Work) -> int:
             await ctx.verify_lease()
             await ctx.sleep(0.05)
     return spoken
+
+
+@handler("speaks", max_attempts=10)
+async def speaks(ctx: Context, params: Work) -> None:
+    """Say one line before the effect and one after it, with time between them for a report."""
+    ctx.log.info("first")
+    ctx.progress(1, total=2)
+    await ctx.sleep(0.3)
+    with working(ctx, params.key):
+        await ctx.sleep(params.seconds)
+    ctx.log.info("second")

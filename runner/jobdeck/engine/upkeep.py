@@ -13,7 +13,7 @@ from jobdeck.engine.options import WorkerOptions
 from jobdeck.engine.reporter import Reporter
 
 # After something that the database did not take: soon enough to save leases that are about to run out.
-_TRY_AGAIN = 1.0
+_TRY_AGAIN = 0.5
 
 
 class Upkeep:

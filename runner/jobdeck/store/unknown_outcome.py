@@ -30,7 +30,7 @@ _PAUSE_MAX = 0.25
 _RENEW_AFTER = 900.0
 _KEEP_US = 3_600 * 1_000_000
 # So many times in a row a commit may break off and prove to have stored nothing.
-_TRIES = 3
+_TRIES = 10
 
 _lane = bindparam("lane", type_=Id)
 _MARK = text(

@@ -13,7 +13,7 @@ from tests.store.deck import WORKER, Deck, report
 
 
 async def logs(deck: Deck, run_id: Any, **part: Any) -> list[LogEntry]:
-    return await deck.database.read(detail.logs, deck.scope, run_id, **part)
+    return await deck.database.read(detail.logs, deck.database.differences, deck.scope, run_id, **part)
 
 
 async def test_attempts_with_the_one_under_way(deck: Deck) -> None:

@@ -122,7 +122,7 @@ async def test_the_last_report_is_part_of_the_end(deck: Deck) -> None:
     assert run.progress == last
     (row,) = await deck.rows(runs)
     assert row["log_bytes"] == 100
-    lines = await deck.database.read(detail.logs, deck.scope, claimed.id)
+    lines = await deck.database.read(detail.logs, deck.database.differences, deck.scope, claimed.id)
     assert [line.message for line in lines] == ["first", "last"]
 
 

@@ -37,7 +37,7 @@ async def beaten(deck: Deck, *run_ids: UUID, worker: UUID = WORKER, stalled: boo
 
 
 async def log_of(deck: Deck, run_id: UUID) -> list[LogEntry]:
-    return await deck.database.read(detail.logs, deck.scope, run_id)
+    return await deck.database.read(detail.logs, deck.database.differences, deck.scope, run_id)
 
 
 async def test_a_beat_extends_every_lease_it_names(deck: Deck) -> None:

@@ -36,7 +36,7 @@ from tests.store.histories import PLANNERS, History, Work, cost_of
 
 pytestmark = pytest.mark.timeout(600)
 
-MOST: Final = {"sqlite": 120_000, "postgresql": 1_000}
+MOST: Final = {"sqlite": 120_000, "postgresql": 2_000}
 """For a page that looks for what no index holds. To read an index of the list alone, and nothing of the runs, would
 take three million steps or five thousand pages."""
 SLACK: Final = {"sqlite": 500, "postgresql": 40}
@@ -133,9 +133,15 @@ async def test_one_run(steady: Check) -> None:
         listing.exists(tx.conn, scope, made.long_log)
         listing.by_ids(tx.conn, tx.now, scope, ids)
         listing.by_ids(tx.conn, tx.now, scope, ids[:1])
-        for options in ({}, {"newest": True}, {"after": 1}):
-            detail.logs(tx.conn, scope, made.long_log, limit=100, **options)
-        detail.logs(tx.conn, scope, ids[0], limit=100)
+        last = detail.logs(tx.conn, tx.differences, scope, made.long_log, limit=1, newest=True)[0].id
+        for run_id, after, newest in (
+            (made.long_log, 0, False),
+            (made.long_log, last - 10, False),
+            (made.long_log, last, False),
+            (made.long_log, 0, True),
+            (ids[0], 0, False),
+        ):
+            detail.logs(tx.conn, tx.differences, scope, run_id, after=after, limit=100, newest=newest)
 
     await steady(look)
 

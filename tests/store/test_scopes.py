@@ -86,7 +86,7 @@ async def test_no_read_crosses_teams(deck: Deck) -> None:
     database, scope, run_id = deck.database, deck.scope, claimed.id
     now = await deck.now()
     assert await database.read(detail.show, now, scope, run_id) is None
-    assert await database.read(detail.logs, scope, run_id) == []
+    assert await database.read(detail.logs, database.differences, scope, run_id) == []
     assert await database.read(listing.by_ids, now, scope, [run_id]) == []
     assert not await database.read(listing.exists, scope, run_id)
     assert await database.read(counts, scope) == {}

@@ -160,13 +160,15 @@ class RunsApi:
 
     async def logs(self, run_id: UUID, *, after: int = 0, limit: int = 1_000) -> Entries:
         """Log entries after the entry `after`, oldest first."""
-        scope = self._session.scope
-        return await self._session.database.read(detail.logs, scope, run_id, after=after, limit=limit)
+        return await self._entries(run_id, after=after, limit=limit)
 
     async def log_tail(self, run_id: UUID, limit: int = 200) -> Entries:
         """The last entries, oldest first."""
-        scope = self._session.scope
-        return await self._session.database.read(detail.logs, scope, run_id, limit=limit, newest=True)
+        return await self._entries(run_id, limit=limit, newest=True)
+
+    async def _entries(self, run_id: UUID, **which: Any) -> Entries:
+        database = self._session.database
+        return await database.read(detail.logs, database.differences, self._session.scope, run_id, **which)
 
     async def cancel(self, run_id: UUID, *, reason: str | None = None) -> CancelReply:
         """Ask a run to stop; the reply says whether it has. Raises NotFound, NotCancellable."""

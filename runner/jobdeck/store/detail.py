@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Tuple, exists, literal, select, tuple_
+from sqlalchemy import Connection, exists, select
 
 from jobdeck.clock import from_us
 from jobdeck.model import Attempt, LogEntry, Run, TeamScope
 from jobdeck.states import Status
+from jobdeck.store.differences import Differences
 from jobdeck.store.rows import select_runs, to_runs, wide_facts
 from jobdeck.store.schema import attempts, leases, run_logs, runs
 
@@ -66,6 +67,7 @@ def _current(row: Any, ordinal: int) -> Attempt:
 
 def logs(
     conn: Connection,
+    differences: Differences,
     scope: TeamScope,
     run_id: UUID,
     *,
@@ -75,11 +77,9 @@ def logs(
 ) -> list[LogEntry]:
     """Entries of the run's log after the entry `after`, oldest first; with `newest` the last ones instead."""
     mine = exists().where(runs.c.team_id == scope.team_id, runs.c.id == run_id)
-    # As a range of the index: with the run as an equality, PostgreSQL may walk the entries of all runs by their ids.
-    place = tuple_(run_logs.c.run_id, run_logs.c.id)
-    query = _ENTRIES.where(mine, place > _log_place(run_id, after), place <= _log_place(run_id, _LAST_ENTRY))
-    order = (run_logs.c.run_id, run_logs.c.id)
-    query = query.order_by(*(column.desc() for column in order) if newest else order)
+    index = (run_logs.c.run_id, run_logs.c.id)
+    order = [column.desc() for column in index] if newest else index
+    query = _ENTRIES.where(mine, differences.after(*index, run_id, after)).order_by(*order)
     found = [_entry(*row) for row in conn.execute(query.limit(limit))]
     return found[::-1] if newest else found
 
@@ -87,11 +87,6 @@ def logs(
 _ENTRIES: Final = select(
     *(run_logs.c[name] for name in ("id", "at", "level", "message", "attempt", "fields"))
 )
-_LAST_ENTRY: Final = 2**63 - 1
-
-
-def _log_place(run_id: UUID, entry_id: int) -> Tuple:
-    return tuple_(literal(run_id, run_logs.c.run_id.type), literal(entry_id, run_logs.c.id.type))
 
 
 def _entry(id_: int, at: int, level: str, message: str, attempt: int, fields: str | None) -> LogEntry:

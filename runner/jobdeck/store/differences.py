@@ -109,5 +109,8 @@ class Differences(Protocol):
     def id_from_driver(self, value: Any) -> UUID:
         """The id that the driver has given."""
 
+    def after(self, first: Column[Any], second: Column[Any], value: Any, key: int) -> ColumnElement[bool]:
+        """`first = value AND second > key`, in the form that reads along the index of both columns."""
+
     def contains(self, column: ColumnElement[str], part: str) -> ColumnElement[bool]:
         """Whether a text has `part` in it, capital or small."""

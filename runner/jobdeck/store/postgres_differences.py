@@ -17,6 +17,7 @@ from sqlalchemy import (
     Insert,
     Select,
     Update,
+    and_,
     any_,
     bindparam,
     column,
@@ -26,6 +27,7 @@ from sqlalchemy import (
     select,
     text,
     true,
+    tuple_,
     update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, asyncpg
@@ -36,6 +38,7 @@ from jobdeck.store.differences import Given
 CHANNEL = "jobdeck"
 # So many transactions of one team can commit at the same time, give or take.
 _COUNT_SLOTS = 16
+_HIGHEST = 2**63 - 1
 _NOW = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
 
 
@@ -125,6 +128,12 @@ class PostgresDifferences:
 
     def id_from_driver(self, value: UUID) -> UUID:
         return value
+
+    def after(self, first: Column[Any], second: Column[Any], value: Any, key: int) -> ColumnElement[bool]:
+        # As a range: with an equality the planner thinks that the key alone, in whose order they are wanted, finds
+        # them soon, and reads through the rows of all others.
+        bounds = [tuple_(literal(value, first.type), literal(at, second.type)) for at in (key, _HIGHEST)]
+        return and_(tuple_(first, second) > bounds[0], tuple_(first, second) <= bounds[1])
 
     def contains(self, column: ColumnElement[str], part: str) -> ColumnElement[bool]:
         return column.icontains(part, autoescape=True)

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Insert,
     Select,
     Update,
+    and_,
     bindparam,
     func,
     insert,
@@ -114,6 +115,9 @@ class SqliteDifferences:
 
     def id_from_driver(self, value: bytes) -> UUID:
         return _id(value)
+
+    def after(self, first: Column[Any], second: Column[Any], value: Any, key: int) -> ColumnElement[bool]:
+        return and_(first == value, second > key)
 
     def contains(self, column: ColumnElement[str], part: str) -> ColumnElement[bool]:
         # LIKE itself takes no notice of case, but only in ASCII; `lower` is Python's, and three times as slow.

@@ -8,17 +8,19 @@ import time
 
 from jobdeck.client import Client
 from tests.faults.case import POLL, Case
+from tests.faults.history import unsettled
 from tests.faults.invariants import Breach, effects_per_second, prompt
 
 SEED = 20260401
 WORKERS = 4
 SLOTS = 4
 WORK = 0.2
-"""Seconds of one run: so the runs last about as long as the kills go on."""
-# Seconds of kills, how many runs wait for them, and how many measure the throughput before and after; in a second
-# there is nothing to be measured.
-SHORT = (4.0, 200, 0)
-WHOLE = (120.0, 5_000, 960)
+"""Seconds of one run."""
+# Seconds of kills; runs that wait, so that there is always work to be hit (16 slots do at most 240 between two kills);
+# runs that measure the throughput before and after. In the whole form some 5,000 runs go through the kills; in the
+# short one there is nothing to be measured.
+SHORT = (4.0, 120, 0)
+WHOLE = (120.0, 300, 960)
 BRIEF = 0.1
 """Seconds of one of those."""
 THROUGHPUT = 0.8
@@ -30,7 +32,7 @@ async def test_r03_random_kills(case: Case) -> None:
 
     Afterwards as much is done in a second as before, in the whole form.
     """
-    seconds, runs, measured = case.size.of(SHORT, WHOLE)
+    seconds, ahead, measured = case.size.of(SHORT, WHOLE)
     draw = random.Random(SEED)
     kills = 0
     async with case.client() as client:
@@ -38,9 +40,10 @@ async def test_r03_random_kills(case: Case) -> None:
             case.workers.start()
         await case.until(lambda: len(case.history().workers) == WORKERS)
         before = await _runs_per_second(case, client, measured) if measured else 0.0
-        await case.enqueue(client, runs, seconds=WORK)
         over = time.monotonic() + seconds
         while time.monotonic() < over:
+            if await asyncio.to_thread(unsettled, case.url) < ahead / 2:
+                await case.enqueue(client, ahead, seconds=WORK)
             await asyncio.to_thread(draw.choice(case.workers.alive).kill)
             kills += 1
             case.workers.start()

@@ -22,6 +22,7 @@ from sqlalchemy import (
     bindparam,
     func,
     insert,
+    literal_column,
     select,
     update,
 )
@@ -63,11 +64,15 @@ class SqliteDifferences:
         return query
 
     def first_of_each(self, lanes: FromClause, per_lane: Select[Any]) -> Select[Any]:
-        # No LATERAL here: a correlated IN does the same, looked up by primary key.
+        # No LATERAL here: a correlated IN does the same, looked up by primary key. The outer join keeps the lanes in
+        # front, where statistics may make the planner begin with all runs there are; rows of lanes that have none are
+        # dropped by a condition that it does not see through, or the join would be an inner one again.
         found = runs.alias("found")
         ids = per_lane.with_only_columns(per_lane.selected_columns["id"]).correlate(lanes).scalar_subquery()
         wanted = [found.c[column.key] for column in per_lane.selected_columns if column.key]
-        return select(*wanted).select_from(lanes.join(found, found.c.id.in_(ids)))
+        none = literal_column("x''")
+        any_found = func.coalesce(found.c.id, none) != none
+        return select(*wanted).select_from(lanes.outerjoin(found, found.c.id.in_(ids))).where(any_found)
 
     def in_query(self, column: ColumnElement[Any], query: Select[Any]) -> ColumnElement[bool]:
         return column.in_(query)

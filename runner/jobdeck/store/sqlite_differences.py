@@ -70,7 +70,7 @@ class SqliteDifferences:
         found = runs.alias("found")
         ids = per_lane.with_only_columns(per_lane.selected_columns["id"]).correlate(lanes).scalar_subquery()
         wanted = [found.c[column.key] for column in per_lane.selected_columns if column.key]
-        none = literal_column("x''")
+        none: ColumnElement[Any] = literal_column("x''")
         any_found = func.coalesce(found.c.id, none) != none
         return select(*wanted).select_from(lanes.outerjoin(found, found.c.id.in_(ids))).where(any_found)
 

@@ -80,6 +80,7 @@ _TYPES: Final = {f"type{number}": 60 for number in range(16)} | {"system.cleanup
 _QUEUES: Final = {"default": 700, "mail": 200, "bulk": 100}
 _CATEGORIES: Final = {"sync": 700, "report": 250, "export": 50}
 _PROJECTS: Final = {"web": 600, "shop": 300, "lab": 50, "": 50}
+_PRIORITIES: Final = {5: 980, 1: 10, 9: 10}
 _PARAMS: Final = {100: 995, 4_000: 4, 64_000: 1}
 """Characters of the params: most are short, some long."""
 
@@ -200,7 +201,7 @@ class _Filler:
             fact.status,
             fact.queue,
             fact.job_type,
-            (1 + _pick(fact.n, 1, 10)).label("priority"),
+            _choice(_pick(fact.n, 1, 1_000), _PRIORITIES).label("priority"),
             (fact.created_at + case((fact.part.in_(("scheduled", "retrying")), HISTORY_US), else_=0)).label(
                 "due_at"
             ),

@@ -64,7 +64,7 @@ async def test_no_deadlock_under_everything_at_once(database_url: str, processes
             deck = await team_of(first, "acme")
             crowd = _Crowd([deck, *(Deck(other, deck.scope, deck.project) for other in others)])
             await crowd.act(until=time.monotonic() + _SECONDS)
-    assert min(crowd.acts.values()) > 10, crowd.acts
+    assert min(crowd.acts.values()) > 2, crowd.acts
     assert _deadlocks(database_url) == 0
 
 

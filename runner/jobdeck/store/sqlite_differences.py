@@ -122,7 +122,8 @@ class SqliteDifferences:
         return _id(value)
 
     def after(self, first: Column[Any], second: Column[Any], value: Any, key: int) -> ColumnElement[bool]:
-        return and_(first == value, second > key)
+        # Statistics may say that one value is in most rows: then all rows would be walked in the order of the keys.
+        return and_(func.unlikely(first == value), second > key)
 
     def contains(self, column: ColumnElement[str], part: str) -> ColumnElement[bool]:
         # LIKE itself takes no notice of case, but only in ASCII; `lower` is Python's, and three times as slow.

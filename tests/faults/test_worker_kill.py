@@ -60,7 +60,9 @@ async def test_r03_random_kills(case: Case) -> None:
     history = case.judge(more=more, throughput=back)
     crashes = sum(row["outcome"] == "crashed" for row in history.attempts)
     assert {row["status"] for row in history.runs} == {"completed"}
-    assert 0 < crashes <= kills * SLOTS
+    assert crashes <= kills * SLOTS
+    # The few kills of the short form may all meet a worker that has nothing in hand yet.
+    assert crashes > 0 or not measured
 
 
 def _signed_on(case: Case) -> int:

@@ -32,7 +32,7 @@ class History:
 
     @property
     def by_id(self) -> dict[str, Row]:
-        """The runs by their id, 32 hexadecimal digits."""
+        """The runs by their id, 32 hexadecimal digits; made anew each time."""
         return {row["id"].hex: row for row in self.runs}
 
     def attempts_of(self) -> dict[str, list[Row]]:

@@ -71,13 +71,14 @@ def effects_behind_results(ledger: Sequence[Entry], history: History) -> Iterato
 def one_result(ledger: Sequence[Entry], history: History) -> Iterator[Breach]:
     """I3: one result per run, from the highest fence; two effects overlap only after a fault in the older one."""
     retried = {row["run_id"].hex for row in history.events if row["kind"] == "retried"}
+    runs = history.by_id
     for run_id, attempts in history.attempts_of().items():
         results = [row["fence"] for row in attempts if row["outcome"] == AttemptOutcome.COMPLETED]
         if len(results) > 1 and run_id not in retried:
             yield Breach("I3", run_id, f"has {len(results)} results, of fences {results}")
         if results and max(results) != max(row["fence"] for row in attempts):
             yield Breach("I3", run_id, "has a result that is not from its highest fence")
-        if run_id in history.by_id and attempts[-1]["fence"] > history.by_id[run_id]["fence"]:
+        if run_id in runs and attempts[-1]["fence"] > runs[run_id]["fence"]:
             yield Breach("I3", run_id, "has an attempt above its own fence")
     yield from _overlaps(ledger)
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 from sqlalchemy import text
 
 from tests.faults.case import POLL, Case
 from tests.faults.invariants import prompt
+
+PROBES = 5
 
 
 async def test_r30_unknown_types_and_old_params(case: Case) -> None:
@@ -19,14 +22,17 @@ async def test_r30_unknown_types_and_old_params(case: Case) -> None:
         _spoil(case)
         case.workers.start()
         await case.until(lambda: case.history().workers)
-        since = time.monotonic()
         await case.enqueue(client, good)
         await case.until(lambda: _count(case, "completed") == good and _count(case, "failed") == bad)
+        since = time.monotonic()
+        for number in range(PROBES):
+            await case.enqueue(client)
+            await case.until(partial(_done, case, good + number + 1))
         shown = await client.runs.show(unknown[0])
         left = case.history()
         for run_id in unknown:
             await client.runs.cancel(run_id)
-    more = list(prompt(case.ledger.read(), case.history(), since=since, poll=POLL, slack=1.0 + good / 100))
+    more = list(prompt(case.ledger.read(), case.history(), since=since, poll=POLL))
     history = case.judge(faults=2 * bad, more=more)
     assert shown.label == "held"
     assert "gone" in (shown.held_reason or "")
@@ -34,6 +40,10 @@ async def test_r30_unknown_types_and_old_params(case: Case) -> None:
     assert {ended[run_id] for run_id in invalid} == {("failed", "invalid_params", 1)}
     waiting = {row["id"]: (row["status"], row["attempt"], row["failures"]) for row in left.runs}
     assert {waiting[run_id] for run_id in unknown} == {("pending", 0, 0)}
+
+
+def _done(case: Case, count: int) -> bool:
+    return len(case.effects()) == count
 
 
 def _spoil(case: Case) -> None:

@@ -48,8 +48,9 @@ def _due_in_time(case: Case, history: History) -> Iterator[Breach]:
     offset = time.time() - time.monotonic()
     begun = {str(entry.run): (entry.start or 0.0) + offset for entry in case.effects()}
     asked = {row["run_id"].hex: row["at"] / 1e6 for row in history.events if row["kind"] == "enqueued"}
-    for run_id, run in history.by_id.items():
-        due = asked[run_id] + (DELAY if run["id"].hex in _later(case) else 0.0)
+    later = _later(case)
+    for run_id in history.by_id:
+        due = asked[run_id] + (DELAY if run_id in later else 0.0)
         if not due - EARLY <= begun[run_id] <= due + POLL + LATE:
             yield Breach("due", run_id, f"began {begun[run_id] - due:+.1f} s from when it was due")
 

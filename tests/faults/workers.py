@@ -39,7 +39,7 @@ class Worker:
 
     def said(self) -> str:
         """Its log so far."""
-        return self.log.read_text(errors="replace")
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def kill(self) -> None:
         """SIGKILL."""

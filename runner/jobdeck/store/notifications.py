@@ -88,7 +88,7 @@ class NotificationListener:
             pause = min(pause * 2, _RECONNECT_MAX)
 
     async def _listen(self, asyncpg: Any) -> None:
-        conn = await asyncpg.connect(self._dsn, timeout=_CHECK_TIMEOUT)
+        conn = await asyncpg.connect(self._dsn, timeout=_CHECK_TIMEOUT, command_timeout=_CHECK_TIMEOUT)
         gone = asyncio.Event()
         self._echo.clear()
         conn.add_termination_listener(lambda _conn: gone.set())
@@ -101,7 +101,7 @@ class NotificationListener:
             # Whatever was said while nobody listened.
             self._signals.publish(Hint(_ALL))
             while not await _set_within(gone, _CHECK_EVERY):
-                channels = await conn.fetch("SELECT pg_listening_channels()", timeout=_CHECK_TIMEOUT)
+                channels = await conn.fetch("SELECT pg_listening_channels()")
                 if not channels:
                     return
         finally:

@@ -36,7 +36,7 @@ _LANES = 2
 # Few enough that a large batch is written by all lanes at the same time.
 _ITEMS_PER_COMMIT = 250
 # Seconds, for the server to take what waits and be told good-bye.
-_CLOSE_WITHIN = 5.0
+_CLOSE_WITHIN = 3.0
 
 
 def postgres_engine(

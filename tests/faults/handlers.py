@@ -186,7 +186,7 @@ async def chats(ctx: Context, params: Work) -> int:
             ctx.progress(spoken, message=f"line {spoken}")
             await ctx.checkpoint({"spoken": spoken})
             await ctx.verify_lease()
-            await ctx.sleep(0.05)
+            await ctx.sleep(0.2)
     return spoken
 
 

@@ -23,7 +23,7 @@ from tests.faults.workers import Worker
 from tests.postgres import PostgresServer
 
 # Seconds for which the database is not there; the workers look every 10 s at most.
-SHORT, WHOLE = 3.0, 60.0
+SHORT, WHOLE = 1.0, 60.0
 LOOK = 10.0
 
 

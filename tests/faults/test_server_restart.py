@@ -46,7 +46,8 @@ async def test_r08_restarted_under_load(server_case: Case, own_server: PostgresS
         await case.until(lambda: len(case.history().workers) == WORKERS)
         before = await _batch(case, client)
         held = {worker.pid: holdings(worker.pid) for worker in workers}
-        load = asyncio.create_task(_load(case, client))
+        over = asyncio.Event()
+        load = asyncio.create_task(_load(case, client, over))
         back = []
         for _ in range(restarts):
             await asyncio.sleep(draw.uniform(low, high))
@@ -55,7 +56,7 @@ async def test_r08_restarted_under_load(server_case: Case, own_server: PostgresS
             await asyncio.to_thread(own_server.start)
             back.append(time.monotonic())
         await asyncio.sleep(1.0)
-        load.cancel()
+        over.set()
         refused = await load
         await case.settled(patience=300)
         after = await _batch(case, client)
@@ -83,18 +84,17 @@ async def _batch(case: Case, client: Client) -> float:
     return time.monotonic() - begun
 
 
-async def _load(case: Case, client: Client) -> int:
-    """Ask for runs until it is cancelled; how many were refused, of which none may be stored twice."""
+async def _load(case: Case, client: Client, over: asyncio.Event) -> int:
+    """Ask for runs until it is over; how many were refused, of which none may be stored twice."""
     refused = 0
     for number in itertools.count():
+        if over.is_set():
+            break
         try:
             await case.enqueue(client, 1 + number % 5, seconds=0.05)
         except DatabaseUnavailable:
             refused += 1
-        try:
-            await asyncio.sleep(0.05)
-        except asyncio.CancelledError:
-            return refused
+        await asyncio.sleep(0.05)
     return refused
 
 

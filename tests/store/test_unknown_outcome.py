@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 
@@ -13,8 +14,10 @@ from jobdeck.model import CancelEffect, Progress
 from jobdeck.states import AttemptOutcome, Status
 from jobdeck.store import unknown_outcome
 from jobdeck.store.counts import counts
+from jobdeck.store.finish import Finish, finish
 from jobdeck.store.leases import report
 from jobdeck.store.schema import attempts, commit_marks, leases, run_events, run_logs, runs
+from jobdeck.verdict import Ending
 from tests.databases import opened
 from tests.faults.proxy import CommitCut, Proxy, proxy_before
 from tests.store.clients import client_of
@@ -156,6 +159,33 @@ async def test_a_database_that_does_not_come_back(
     proxy.mend()
     (row,) = await deck.rows(runs)
     assert caught.value.details()["run_ids"] == [show_id("run", row["id"])]
+
+
+async def test_a_worker_waits_longer_than_a_client(
+    deck: Deck, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An outcome and an enqueue get no answer: who enqueues is told that nobody knows, the outcome waits."""
+    monkeypatch.setattr(unknown_outcome, "_PATIENCE", 0.2)
+    run = await deck.started()
+
+    def last(kinds: frozenset[str]) -> CommitCut | None:
+        proxy.refusing = True
+        return CommitCut.ANSWERED
+
+    proxy.wanted = last
+    ending = Finish(run.id, run.fence, Ending(AttemptOutcome.COMPLETED))
+    done: asyncio.Future[list[list[Any]]] = asyncio.get_running_loop().create_future()
+    asking = asyncio.create_task(deck.enqueue())
+    deck.database.submit([(finish, [ending])], done.set_result)
+    with pytest.raises(OutcomeUnknown):
+        await asking
+    assert not done.done()
+    proxy.wanted = lambda kinds: None
+    proxy.mend()
+    ((ended,),) = await done
+    assert ended.status is Status.COMPLETED
+    assert [(row["status"]) for row in await deck.rows(runs, id=run.id)] == ["completed"]
+    assert len(await deck.rows(runs)) == 2
 
 
 async def test_what_broke_before_the_commit_is_done_again(deck: Deck, proxy: Proxy) -> None:

@@ -22,13 +22,16 @@ from jobdeck.store.batch import Unit
 from jobdeck.store.columns import Id
 from jobdeck.store.transaction import Hint, Rank
 
-# Seconds. How long those who wait are left without an answer while the database is away.
+# Seconds. How long people and programs that ask for something are left without an answer while the database is away;
+# a worker waits with what it has to store for as long as it must.
 _PATIENCE = 30.0
+_PATIENCE_OF_WORKERS = 3_600.0
+_OF_WORKERS = (Rank.BEAT, Rank.REPORT, Rank.FINISH, Rank.CLAIM)
 _PAUSE_MIN = 0.02
 _PAUSE_MAX = 0.25
-# Lanes give up their names long before their rows may be forgotten.
+# Lanes give up their names, and doubts end, long before their rows may be forgotten.
 _RENEW_AFTER = 900.0
-_KEEP_US = 3_600 * 1_000_000
+_KEEP_US = 10_800 * 1_000_000
 # So many times in a row a commit may break off and prove to have stored nothing.
 _TRIES = 10
 
@@ -119,8 +122,7 @@ class Doubts:
     def add(self, doubt: Doubt) -> None:
         """Find out what became of it. Beats do not wait for that: they may be repeated whatever it was."""
         beats = [unit for unit in doubt.units if unit.verb.rank is Rank.BEAT]
-        _fail(beats, DatabaseUnavailable("the connection to the database broke"))
-        self._settled(beats, Hint.NONE)
+        self._end(beats, DatabaseUnavailable("the connection to the database broke"))
         task = asyncio.create_task(self._resolve(doubt), name="jobdeck-doubt")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -131,40 +133,44 @@ class Doubts:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _resolve(self, doubt: Doubt) -> None:
-        committed = await self._find_out(doubt.receipt)
+        left = [unit for unit in doubt.units if unit.verb.rank is not Rank.BEAT]
+        committed = await self._find_out(doubt.receipt, left, _PATIENCE)
+        if committed is None and not self._given_up:
+            asked = [unit for unit in left if unit.verb.rank not in _OF_WORKERS]
+            left = [unit for unit in left if unit.verb.rank in _OF_WORKERS]
+            self._end(asked, OutcomeUnknown())
+            committed = await self._find_out(doubt.receipt, left, _PATIENCE_OF_WORKERS)
         if committed:
             for unit, found in zip(doubt.units, doubt.results, strict=True):
                 unit.settle(found)
             self._settled(doubt.units, doubt.hints)
         elif committed is None:
-            _fail(doubt.units, OutcomeUnknown())
-            self._settled(doubt.units, Hint.NONE)
+            self._end(left, OutcomeUnknown())
         else:
-            self._try_again([unit for unit in doubt.units if unit.verb.rank is not Rank.BEAT])
+            self._try_again(left)
 
-    async def _find_out(self, receipt: Receipt) -> bool | None:
-        over = time.monotonic() + _PATIENCE
+    async def _find_out(self, receipt: Receipt, units: Sequence[Unit], patience: float) -> bool | None:
+        over = time.monotonic() + patience
         pause = _PAUSE_MIN
-        while not self._given_up and time.monotonic() < over:
+        while units and not self._given_up and time.monotonic() < over:
             try:
                 return await self._ask(receipt)
             except DatabaseError:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _PAUSE_MAX)
             except asyncio.CancelledError:
-                break
+                self._given_up = True
         return None
 
     def _try_again(self, units: Sequence[Unit]) -> None:
         worn = [unit for unit in units if unit.tries + 1 >= _TRIES]
-        _fail(worn, DatabaseUnavailable("the connection to the database breaks at every commit"))
-        self._settled(worn, Hint.NONE)
+        self._end(worn, DatabaseUnavailable("the connection to the database breaks at every commit"))
         fresh = [unit for unit in units if unit.tries + 1 < _TRIES]
         for unit in fresh:
             unit.tries += 1
         self._again(fresh)
 
-
-def _fail(units: Sequence[Unit], failure: DatabaseError) -> None:
-    for unit in units:
-        unit.settle([failure] * len(unit.items))
+    def _end(self, units: Sequence[Unit], failure: DatabaseError) -> None:
+        for unit in units:
+            unit.settle([failure] * len(unit.items))
+        self._settled(units, Hint.NONE)

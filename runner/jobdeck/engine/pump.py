@@ -37,6 +37,8 @@ _log = logging.getLogger("jobdeck.engine.pump")
 _POLL_MIN = 0.02
 # Between two tries to store outcomes that the database did not take.
 _STORE_AGAIN = 0.2
+# Between two words about that.
+_SAY_AGAIN = 5.0
 # Moves under way at the same time: while one waits for its commit, handlers run and the next one fills.
 _OVERLAP = 2
 _FAILED = (AttemptOutcome.ERROR, AttemptOutcome.TIMED_OUT)
@@ -76,6 +78,7 @@ class Pump:
         self._news = 0
         self._looked = -1
         self._store_after = 0.0
+        self._say_after = 0.0
         self._failure: Exception | None = None
         self._poll = options.poll
         self._look_at = 0.0
@@ -310,10 +313,11 @@ class Pump:
 
     def _take_stored(self, move: _Move, results: list[Any]) -> None:
         done, again = [], []
+        failure: DatabaseError | None = None
         for ended, item, result in zip(move.ended, move.items, results, strict=True):
             shown = show_id("run", item.run_id) if isinstance(result, Exception) else ""
             if isinstance(result, DatabaseError):
-                _log.warning("the outcome of %s waits: %s", shown, result)
+                failure = result
                 if item.last_report is not None:
                     ended[0].mailbox.put_back(item.last_report)
                 again.append(ended)
@@ -326,7 +330,11 @@ class Pump:
         self.slots.stored(done)
         if again:
             self.slots.not_stored(again)
-            self._store_after = time.monotonic() + _STORE_AGAIN
+            now = time.monotonic()
+            self._store_after = now + _STORE_AGAIN
+            if now >= self._say_after:
+                self._say_after = now + _SAY_AGAIN
+                _log.warning("%d outcomes wait to be stored: %s", len(again), failure)
             asyncio.get_running_loop().call_later(_STORE_AGAIN, self.wake)
 
     def _with_backoff(self, execution: Execution, ending: Ending) -> Ending:

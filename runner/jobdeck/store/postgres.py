@@ -163,6 +163,8 @@ class PostgresDatabase:
         self._closing = True
         self._wake.set()
         ending = asyncio.create_task(self._end(), name="jobdeck-close")
+        # What a session says as it is closed is of no use to anybody any more.
+        ending.add_done_callback(lambda done: done.cancelled() or done.exception())
         await asyncio.wait({ending}, timeout=_CLOSE_WITHIN)
         self._abandon()
         ending.cancel()

@@ -109,6 +109,9 @@ class Differences(Protocol):
     def id_from_driver(self, value: Any) -> UUID:
         """The id that the driver has given."""
 
+    def few(self, condition: ColumnElement[bool]) -> ColumnElement[bool]:
+        """The condition; the planner is told that it holds for few rows, whatever it thinks."""
+
     def after(self, first: Column[Any], second: Column[Any], value: Any, key: int) -> ColumnElement[bool]:
         """`first = value AND second > key`, in the form that reads along the index of both columns."""
 

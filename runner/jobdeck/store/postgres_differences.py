@@ -129,6 +129,9 @@ class PostgresDifferences:
     def id_from_driver(self, value: UUID) -> UUID:
         return value
 
+    def few(self, condition: ColumnElement[bool]) -> ColumnElement[bool]:
+        return condition
+
     def after(self, first: Column[Any], second: Column[Any], value: Any, key: int) -> ColumnElement[bool]:
         # As a range: with an equality the planner thinks that the key alone, in whose order they are wanted, finds
         # them soon, and reads through the rows of all others.

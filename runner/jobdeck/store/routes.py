@@ -47,19 +47,19 @@ def routes_of(
     routes: list[Route] = []
     if (job_type := chosen.job_type) is not None:
         of_type = [Test(("job_type",), lambda row: row.job_type == job_type)]
-        along = (runs.c.job_type == job_type,)
+        along = (differences.few(runs.c.job_type == job_type),)
         routes.append((Walk(along, (*of_state, *tests), _LOOKS_SCATTERED),))
         if job_type.startswith(SYSTEM_TYPES):
             return routes
     if states:
-        routes.append(tuple(_walks_by_state(states, [*of_type, *tests])))
+        routes.append(tuple(_walks_by_state(differences, states, [*of_type, *tests])))
     routes.append((Walk((ORDINARY,), (*of_type, *of_state, *tests), _LOOKS),))
     return routes
 
 
-def _walks_by_state(states: States, tests: list[Test]) -> Iterator[Walk]:
+def _walks_by_state(differences: Differences, states: States, tests: list[Test]) -> Iterator[Walk]:
     for status, labels in states.items():
-        along = (ORDINARY, runs.c.status == status)
+        along = (ORDINARY, differences.few(runs.c.status == status))
         yield Walk(along, (*_joined(labels), *tests), _LOOKS_SCATTERED // len(states))
 
 

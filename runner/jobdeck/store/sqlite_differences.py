@@ -121,9 +121,13 @@ class SqliteDifferences:
     def id_from_driver(self, value: bytes) -> UUID:
         return _id(value)
 
+    def few(self, condition: ColumnElement[bool]) -> ColumnElement[bool]:
+        # Where statistics say otherwise, the index of the condition may not be used; which then depends on the order
+        # in which the indexes were made.
+        return func.likelihood(condition, literal_column("0.0001"))
+
     def after(self, first: Column[Any], second: Column[Any], value: Any, key: int) -> ColumnElement[bool]:
-        # Statistics may say that one value is in most rows: then all rows would be walked in the order of the keys.
-        return and_(func.unlikely(first == value), second > key)
+        return and_(self.few(first == value), second > key)
 
     def contains(self, column: ColumnElement[str], part: str) -> ColumnElement[bool]:
         # LIKE itself takes no notice of case, but only in ASCII; `lower` is Python's, and three times as slow.

@@ -152,8 +152,8 @@ class _Filler:
 
     def fill(self) -> Bulk:
         self._scopes()
-        # PostgreSQL builds indexes in a third of the time once the rows are there.
-        later = [] if self.sqlite else sorted(runs.indexes, key=lambda index: str(index.name))
+        # Indexes are built in less time once the rows are there.
+        later = sorted(runs.indexes, key=lambda index: str(index.name))
         for index in later:
             index.drop(self.conn)
         self._insert(runs, self._runs())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, and_, or_, select
@@ -16,7 +16,7 @@ from jobdeck.store.differences import Differences
 from jobdeck.store.fleet import live_work
 from jobdeck.store.rows import is_stalled_clause
 from jobdeck.store.schema import ORDINARY, projects, runs
-from jobdeck.store.walks import Route, Test, Walk
+from jobdeck.store.walks import Route, Walk
 
 # Rows a page looks at. Neighbours in the list of a team stand close together in the table: 0.3 us each on SQLite and
 # 0.5 us on PostgreSQL, twice that with a text to be found. Those of one type or status are scattered: 2 to 5 us each.
@@ -24,8 +24,9 @@ from jobdeck.store.walks import Route, Test, Walk
 _LOOKS: Final = 2_000
 _LOOKS_SCATTERED: Final = 500
 
-States: TypeAlias = Mapping[Status, tuple[Test, ...]]
-"""Stored statuses; with tests for the labels that are wanted of one, without where all of it is."""
+Condition: TypeAlias = ColumnElement[bool]
+States: TypeAlias = Mapping[Status, tuple[Condition, ...]]
+"""Stored statuses; with conditions for the labels that are wanted of one, without where all of it is."""
 
 
 def routes_of(
@@ -40,100 +41,77 @@ def routes_of(
         project_id = _project_id(conn, scope, chosen.project)
         if project_id is None:
             return []
-        tests.append(Test(("project_id",), lambda row: row.project_id == project_id))
+        tests.append(runs.c.project_id == project_id)
     states = _states(conn, now, chosen.statuses)
     of_state = [_any_state(states)] if states else []
-    of_type: list[Test] = []
+    of_type: list[Condition] = []
     routes: list[Route] = []
-    if (job_type := chosen.job_type) is not None:
-        of_type = [Test(("job_type",), lambda row: row.job_type == job_type)]
-        along = (differences.few(runs.c.job_type == job_type),)
-        routes.append((Walk(along, (*of_state, *tests), _LOOKS_SCATTERED),))
-        if job_type.startswith(SYSTEM_TYPES):
+    if chosen.job_type is not None:
+        of_type = [runs.c.job_type == chosen.job_type]
+        routes.append((Walk((differences.few(of_type[0]),), (*of_state, *tests), _LOOKS_SCATTERED),))
+        if chosen.job_type.startswith(SYSTEM_TYPES):
             return routes
     if states:
-        routes.append(tuple(_walks_by_state(differences, states, [*of_type, *tests])))
+        looks = _LOOKS_SCATTERED // len(states)
+        walks = [
+            Walk((ORDINARY, differences.few(runs.c.status == status)), (*labels, *of_type, *tests), looks)
+            for status, labels in states.items()
+        ]
+        routes.append(tuple(walks))
     routes.append((Walk((ORDINARY,), (*of_type, *of_state, *tests), _LOOKS),))
     return routes
 
 
-def _walks_by_state(differences: Differences, states: States, tests: list[Test]) -> Iterator[Walk]:
-    for status, labels in states.items():
-        along = (ORDINARY, differences.few(runs.c.status == status))
-        yield Walk(along, (*_joined(labels), *tests), _LOOKS_SCATTERED // len(states))
-
-
-def _joined(labels: tuple[Test, ...]) -> list[Test]:
-    if not labels:
-        return []
-    needs = tuple(name for label in labels for name in label.needs)
-    return [Test(needs, lambda row: or_(*(label.holds(row) for label in labels)))]
-
-
-def _any_state(states: States) -> Test:
-    parts = {status: _joined(labels) for status, labels in states.items()}
-    needs = ("status", *(name for labels in parts.values() for test in labels for name in test.needs))
-
-    def holds(row: Any) -> ColumnElement[bool]:
-        return or_(
-            *(
-                and_(row.status == status, *(test.holds(row) for test in tests))
-                for status, tests in parts.items()
-            )
-        )
-
-    return Test(needs, holds)
+def _any_state(states: States) -> Condition:
+    return or_(*(and_(runs.c.status == status, *labels) for status, labels in states.items()))
 
 
 def _states(conn: Connection, now: int, names: frozenset[str]) -> States:
     """Which stored statuses have to be read; none where it is all of them."""
-    whole = {Status(name) for name in names & set(Status)}
-    if len(whole) == len(Status):
+    states: dict[Status, tuple[Condition, ...]] = {Status(name): () for name in sorted(names & set(Status))}
+    if len(states) == len(Status):
         return {}
-    states: dict[Status, tuple[Test, ...]] = dict.fromkeys(sorted(whole), ())
+    labels: dict[Status, list[Condition]] = {}
     for name in sorted(names - set(Status)):
         if name not in set(Label):
             known = ", ".join([*Status, *Label])
             raise ValidationError(f"{name[:40]!r} is not a status; choose from {known}", field="status")
-        label = Label(name)
-        status = Status.RUNNING if label in (Label.CANCELLING, Label.STALLED) else Status.PENDING
-        if status not in whole:
-            states[status] = (*states.get(status, ()), _label_test(conn, now, label))
-    return states
+        status = Status.RUNNING if name in (Label.CANCELLING, Label.STALLED) else Status.PENDING
+        labels.setdefault(status, []).append(_has_label(conn, now, Label(name)))
+    return {status: (or_(*each),) for status, each in labels.items()} | states
 
 
-def _label_test(conn: Connection, now: int, label: Label) -> Test:
+def _has_label(conn: Connection, now: int, label: Label) -> Condition:
+    """What a run of the right status must fulfil too."""
     match label:
         case Label.SCHEDULED:
-            return Test(("due_at", "attempt"), lambda row: and_(row.due_at > now, row.attempt == 0))
+            return and_(runs.c.due_at > now, runs.c.attempt == 0)
         case Label.RETRYING:
-            return Test(("due_at", "attempt"), lambda row: and_(row.due_at > now, row.attempt > 0))
+            return and_(runs.c.due_at > now, runs.c.attempt > 0)
         case Label.CANCELLING:
-            return Test(("cancel_requested_at",), lambda row: row.cancel_requested_at.is_not(None))
+            return runs.c.cancel_requested_at.is_not(None)
         case Label.STALLED:
-            return Test(("cancel_requested_at",), lambda row: is_stalled_clause(row, now))
+            return is_stalled_clause(now)
         case Label.HELD:
-            served = live_work(conn, now).served
-            needs = ("due_at", "job_type", "queue")
-            return Test(needs, lambda row: and_(row.due_at <= now, ~_served(served, row)))
+            return and_(runs.c.due_at <= now, ~_served(live_work(conn, now).served))
 
 
-def _served(served: frozenset[tuple[str, str | None]], row: Any) -> ColumnElement[bool]:
+def _served(served: frozenset[tuple[str, str | None]]) -> Condition:
     """Whether some live worker takes the run."""
     everywhere = sorted(kind for kind, queue in served if queue is None)
     somewhere = sorted((kind, queue) for kind, queue in served if queue is not None)
-    pairs = [and_(row.job_type == kind, row.queue == queue) for kind, queue in somewhere]
-    return or_(row.job_type.in_(everywhere), *pairs)
+    pairs = [and_(runs.c.job_type == kind, runs.c.queue == queue) for kind, queue in somewhere]
+    return or_(runs.c.job_type.in_(everywhere), *pairs)
 
 
-def _tests(differences: Differences, chosen: RunFilter) -> Iterator[Test]:
-    if (queue := chosen.queue) is not None:
-        yield Test(("queue",), lambda row: row.queue == queue)
-    if (category := chosen.category) is not None:
-        yield Test(("category",), lambda row: row.category == category)
-    if text := chosen.text:
-        searched = ("job_type", "name", "message")
-        yield Test(searched, lambda row: or_(*(differences.contains(row[name], text) for name in searched)))
+def _tests(differences: Differences, chosen: RunFilter) -> Iterator[Condition]:
+    if chosen.queue is not None:
+        yield runs.c.queue == chosen.queue
+    if chosen.category is not None:
+        yield runs.c.category == chosen.category
+    if chosen.text:
+        searched = (runs.c.job_type, runs.c.name, runs.c.message)
+        yield or_(*(differences.contains(column, chosen.text) for column in searched))
 
 
 def _project_id(conn: Connection, scope: TeamScope, slug: str) -> UUID | None:

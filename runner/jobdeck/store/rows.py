@@ -191,12 +191,12 @@ def _is_stalled(row: _RunRow, now: int) -> bool:
     return now - row.lease_progress_at > max(_STALL_FACTOR * row.lease_progress_gap, _STALL_MIN_US)
 
 
-def is_stalled_clause(row: Any, now: int) -> ColumnElement[bool]:
-    """The label `stalled` as a condition on a running run, given as the columns of its table or of a subquery."""
+def is_stalled_clause(now: int) -> ColumnElement[bool]:
+    """The label `stalled` as a condition on running runs."""
     silent = now - leases.c.progress_at
     too_long = and_(silent > _STALL_FACTOR * leases.c.progress_gap, silent > _STALL_MIN_US)
-    still = exists().where(leases.c.run_id == row.id, or_(leases.c.stalled, too_long))
-    return and_(row.cancel_requested_at.is_(None), still)
+    still = exists().where(leases.c.run_id == runs.c.id, or_(leases.c.stalled, too_long))
+    return and_(runs.c.cancel_requested_at.is_(None), still)
 
 
 def _time(value: int | None) -> Any:

@@ -8,13 +8,25 @@ found out by looking at the indexes alone: plans depend on no statistics, which 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Select, Tuple, literal, select, tuple_, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    Tuple,
+    and_,
+    false,
+    func,
+    literal,
+    select,
+    tuple_,
+    union_all,
+)
 
 from jobdeck.clock import to_us
 from jobdeck.model import RunFilter, RunKey, TeamScope
@@ -23,7 +35,7 @@ from jobdeck.store.schema import runs
 Key: TypeAlias = tuple[int, UUID]
 """(created_at in microseconds, id): the place of a run in the list."""
 
-_KEY: Final = ("created_at", "id")
+_KEY: Final = (runs.c.created_at, runs.c.id)
 _LOWEST, _HIGHEST = UUID(int=0), UUID(int=(1 << 128) - 1)
 
 
@@ -53,23 +65,14 @@ def span_of(
 
 
 @dataclass(frozen=True, slots=True)
-class Test:
-    """A condition that has to be looked at in the rows."""
-
-    needs: tuple[str, ...]
-    """Columns of `runs`; to read others than these for nothing takes as long as the look itself."""
-    holds: Callable[[Any], ColumnElement[bool]]
-    """The condition, for a subquery that has these columns."""
-
-
-@dataclass(frozen=True, slots=True)
 class Walk:
     """Entries of one index: those for which `along`, conditions on its first columns, holds."""
 
     along: tuple[ColumnElement[bool], ...]
-    tests: tuple[Test, ...]
+    tests: tuple[ColumnElement[bool], ...]
+    """What no index holds, and has to be looked at in the rows."""
     looks: int
-    """In how many rows one page looks, where there are tests."""
+    """At how many rows one page looks, where there are tests."""
 
 
 Route: TypeAlias = tuple[Walk, ...]
@@ -98,7 +101,7 @@ def _stops(conn: Connection, span: Span, routes: Sequence[Route]) -> list[Key | 
         for number, route in enumerate(routes)
         for walk in route
         if walk.tests
-        for last in [_walked(span, walk, _KEY).offset(_plain(walk.looks)).limit(_plain(1)).subquery()]
+        for last in [_walked(span, walk).offset(_plain(walk.looks)).limit(_plain(1)).subquery()]
     ]
     for number, created_at, run_id in conn.execute(union_all(*last)):
         found[number].append((created_at, run_id))
@@ -113,40 +116,35 @@ def matching(span: Span, route: Route, stop: Key | None, limit: int) -> Select[A
     if len(parts) == 1:
         return parts[0]
     together = union_all(*(select(part.subquery()) for part in parts)).subquery()
-    return _in_order(span, select(*(together.c[name] for name in _KEY)), together.c).limit(_plain(limit))
+    key = (together.c.created_at, together.c.id)
+    return select(*key).order_by(*_order(span, *key)).limit(_plain(limit))
 
 
 def _passing(span: Span, walk: Walk, stop: Key | None, limit: int) -> Select[Any]:
-    if not walk.tests:
-        row: Any = runs.c
-        query = _walked(span, walk, _KEY)
-    else:
-        # A limit of its own keeps planners from looking for the tested values anywhere but in these rows.
-        needed = dict.fromkeys((*_KEY, *(name for test in walk.tests for name in test.needs)))
-        row = _walked(span, walk, needed).limit(_plain(walk.looks + 1)).subquery().c
-        query = select(*(row[name] for name in _KEY)).where(*(test.holds(row) for test in walk.tests))
-        query = _in_order(span, query, row)
-    if stop is not None:
-        query = query.where(_place(row) <= _bound(stop) if span.upward else _place(row) >= _bound(stop))
+    query = _walked(span, walk, stop)
+    if walk.tests:
+        # So that planners neither look for the tested values in another index nor guess how rare they are.
+        query = query.where(func.coalesce(and_(*walk.tests), false()))
     return query.limit(_plain(limit))
 
 
-def _walked(span: Span, walk: Walk, names: Iterable[str]) -> Select[Any]:
-    query = select(*(runs.c[name] for name in names)).where(runs.c.team_id == span.scope.team_id, *walk.along)
-    if span.below is not None:
-        query = query.where(_place(runs.c) < _bound(span.below))
-    if span.above is not None:
-        query = query.where(_place(runs.c) > _bound(span.above))
-    return _in_order(span, query, runs.c)
+def _walked(span: Span, walk: Walk, stop: Key | None = None) -> Select[Any]:
+    place = tuple_(*_KEY)
+    below = None if span.below is None else place < _bound(span.below)
+    above = None if span.above is None else place > _bound(span.above)
+    if stop is not None:
+        # Instead of the bound beyond it: of two bounds on one side SQLite may read along to the wrong one.
+        if span.upward:
+            below = place <= _bound(stop)
+        else:
+            above = place >= _bound(stop)
+    bounds = [bound for bound in (below, above) if bound is not None]
+    query = select(*_KEY).where(runs.c.team_id == span.scope.team_id, *walk.along, *bounds)
+    return query.order_by(*_order(span, *_KEY))
 
 
-def _in_order(span: Span, query: Select[Any], row: Any) -> Select[Any]:
-    columns = [row[name] for name in _KEY]
-    return query.order_by(*(columns if span.upward else [column.desc() for column in columns]))
-
-
-def _place(row: Any) -> Tuple:
-    return tuple_(*(row[name] for name in _KEY))
+def _order(span: Span, *columns: ColumnElement[Any]) -> Sequence[ColumnElement[Any]]:
+    return columns if span.upward else [column.desc() for column in columns]
 
 
 def _bound(key: Key) -> Tuple:

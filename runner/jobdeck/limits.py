@@ -53,6 +53,11 @@ BACKOFF_CAP: Final = 3_600.0
 # Pages of lists.
 PAGE_DEFAULT: Final = 50
 PAGE_MAX: Final = 500
+# Runs a page looks at for what no index holds: a queue, a category, a project, a label, a text. Neighbours in a list
+# stand close together in the table: 0.3 us each on SQLite and 0.5 us on PostgreSQL, twice that for a text. Those of
+# one type or status are scattered: 2 to 5 us each. Measured with a million runs.
+PAGE_LOOKS: Final = 2_000
+PAGE_LOOKS_SCATTERED: Final = 300
 
 WORKER_CONCURRENCY: Final = 10
 # Job types that run on their own schedule only and stand in no list of a team.

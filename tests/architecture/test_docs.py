@@ -55,6 +55,7 @@ def test_every_exit_code_is_explained() -> None:
         f"{limits.CANCEL_GRACE:.0f} s, {limits.SHUTDOWN_GRACE:.0f} s",
         f"| requests of one worker to one host at the same time | 1-1,000 | {limits.HTTP_PER_HOST} |",
         f"| 1-{limits.PAGE_MAX} | {limits.PAGE_DEFAULT} |",
+        f"| {limits.PAGE_LOOKS:,}, or {limits.PAGE_LOOKS_SCATTERED} of one type or status |",
         f"| {limits.ENQUEUE_BATCH:,} |",
         f"| 1-{limits.PROCESSES_MAX} | 1 |",
         f"{limits.QUEUE_CHARS} characters",

@@ -9,14 +9,13 @@ from sqlalchemy import Connection, select, true
 
 from jobdeck.errors import ValidationError
 from jobdeck.ids import prefix_range, tail_bits
+from jobdeck.limits import PAGE_LOOKS
 from jobdeck.model import TeamScope
 from jobdeck.store.columns import TAIL_BYTES, id_tail
 from jobdeck.store.schema import runs
 
 PARTS_MAX: Final = 20
 """As many ids are enough to say that a part of an id is not unique."""
-_LOOKS: Final = 2_000
-"""Ids of any team that are looked at for one prefix."""
 
 
 def ids_like(conn: Connection, scope: TeamScope, part: str) -> list[UUID]:
@@ -44,8 +43,8 @@ def _ending_with(conn: Connection, scope: TeamScope, part: str) -> set[UUID]:
 def _beginning_with(conn: Connection, scope: TeamScope, part: str) -> set[UUID]:
     low, high = prefix_range(part)
     having = select(runs.c.id, runs.c.team_id).where(runs.c.id.between(low, high)).order_by(runs.c.id)
-    stop = conn.execute(having.offset(_LOOKS).limit(1)).scalar()
-    looked_at = having.limit(_LOOKS).subquery()
+    stop = conn.execute(having.offset(PAGE_LOOKS).limit(1)).scalar()
+    looked_at = having.limit(PAGE_LOOKS).subquery()
     query = select(looked_at.c.id).where(looked_at.c.team_id == scope.team_id).limit(PARTS_MAX)
     found = set(conn.execute(query).scalars())
     if stop is not None and len(found) < 2:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Final, TypeAlias
+from typing import TypeAlias
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, and_, or_, select
 
 from jobdeck.errors import ValidationError
-from jobdeck.limits import SYSTEM_TYPES
+from jobdeck.limits import PAGE_LOOKS, PAGE_LOOKS_SCATTERED, SYSTEM_TYPES
 from jobdeck.model import RunFilter, TeamScope
 from jobdeck.states import Label, Status
 from jobdeck.store.differences import Differences
@@ -17,12 +17,6 @@ from jobdeck.store.fleet import live_work
 from jobdeck.store.rows import is_stalled_clause
 from jobdeck.store.schema import ORDINARY, projects, runs
 from jobdeck.store.walks import Route, Walk
-
-# Rows a page looks at. Neighbours in the list of a team stand close together in the table: 0.3 us each on SQLite and
-# 0.5 us on PostgreSQL, twice that with a text to be found. Those of one type or status are scattered: 2 to 5 us each.
-# Measured with a million runs.
-_LOOKS: Final = 2_000
-_LOOKS_SCATTERED: Final = 500
 
 Condition: TypeAlias = ColumnElement[bool]
 States: TypeAlias = Mapping[Status, tuple[Condition, ...]]
@@ -48,17 +42,17 @@ def routes_of(
     routes: list[Route] = []
     if chosen.job_type is not None:
         of_type = [runs.c.job_type == chosen.job_type]
-        routes.append((Walk((differences.few(of_type[0]),), (*of_state, *tests), _LOOKS_SCATTERED),))
+        routes.append((Walk((differences.few(of_type[0]),), (*of_state, *tests), PAGE_LOOKS_SCATTERED),))
         if chosen.job_type.startswith(SYSTEM_TYPES):
             return routes
     if states:
-        looks = _LOOKS_SCATTERED // len(states)
+        looks = PAGE_LOOKS_SCATTERED // len(states)
         walks = [
             Walk((ORDINARY, differences.few(runs.c.status == status)), (*labels, *of_type, *tests), looks)
             for status, labels in states.items()
         ]
         routes.append(tuple(walks))
-    routes.append((Walk((ORDINARY,), (*of_type, *of_state, *tests), _LOOKS),))
+    routes.append((Walk((ORDINARY,), (*of_type, *of_state, *tests), PAGE_LOOKS),))
     return routes
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -133,14 +134,25 @@ async def test_what_keeps_leases_alive_goes_first(database: Database) -> None:
         run.__name__ = rank.name
         return verb(rank)(run)
 
+    held, let_go = threading.Event(), threading.Event()
+
+    @verb(Rank.CHANGE)
+    def hold(tx: Tx, items: Sequence[None]) -> Sequence[None]:
+        held.set()
+        let_go.wait(30)
+        return items
+
     verbs = {rank: note(rank) for rank in Rank}
-    writes = [database.write(verbs[rank], n) for n in range(2) for rank in reversed(Rank)]
-    await asyncio.gather(*writes)
-    ranks = [rank for rank, _ in order]
-    # The writer may have begun with whatever came first; all that waited then is in order.
-    last = ranks[ranks.index(Rank.BEAT) :]
-    assert last == sorted(last)
-    assert sum(len(items) for _, items in order) == 2 * len(Rank)
+    # All of them wait while the writer is busy.
+    holding = asyncio.create_task(database.write(hold, None))
+    await asyncio.to_thread(held.wait, 30)
+    writes = [
+        asyncio.create_task(database.write(verbs[rank], n)) for n in range(2) for rank in reversed(Rank)
+    ]
+    await asyncio.sleep(0)
+    let_go.set()
+    await asyncio.gather(holding, *writes)
+    assert order == [(rank, (0, 1)) for rank in Rank]
 
 
 async def test_closing_commits_what_waits(database_url: str) -> None:

@@ -35,9 +35,6 @@ class _ByPsycopg(PostgresDifferences):
             cursor.execute(sql, [_plain(value) for value in bound])
             return cursor.fetchall() if cursor.description else ()
 
-    def execute_many(self, conn: Connection, sql: str, columns: Sequence[Sequence[Any]]) -> None:
-        self.execute(conn, sql, columns)
-
 
 def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple | set):

@@ -7,13 +7,14 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Select, literal_column, select
+from sqlalchemy import Select, select
 
 from jobdeck.ids import new_id
 from jobdeck.store.database import Database
 from jobdeck.store.differences import Differences
+from jobdeck.store.given import Rows
 from jobdeck.store.schema import run_counts, workers
-from jobdeck.store.statement import Rows, statement
+from jobdeck.store.statement import statement
 from jobdeck.store.transaction import Rank, Tx, verb
 
 TEAM, OTHER = new_id(), new_id()
@@ -21,13 +22,7 @@ _plain = Rows(run_counts, ("team_id", "status", "slot", "runs"))
 _keys = ("team_id", "status", "slot")
 _adding = Rows(run_counts, ("team_id", "status", "slot", "runs"), keys=_keys, adds="runs", or_new=True)
 _setting = Rows(run_counts, ("slot", "runs", "team_id", "status"), keys=_keys)
-_growing = Rows(
-    run_counts,
-    ("team_id", "runs"),
-    keys=("team_id",),
-    adds="runs",
-    guard=run_counts.c.slot < literal_column("2"),
-)
+_growing = Rows(run_counts, ("team_id", "runs"), keys=("team_id",), adds="runs")
 
 
 @statement
@@ -93,11 +88,19 @@ async def test_rows_are_written_whatever_they_share(
     assert await stored(database) == {(team, status, slot): runs + 1 for team, status, slot, runs in rows}
 
 
-async def test_a_guard_limits_what_grows(database: Database) -> None:
-    """Rows of which the guard does not hold stay as they are."""
-    await database.write(act, lambda tx: _plain.write(tx, [(TEAM, "x", slot, 0) for slot in range(4)]))
+async def test_what_is_given_adds_to_every_row_of_its_key(database: Database) -> None:
+    """A row that nobody names stays as it is, and one that is not there is not made."""
+    await database.write(act, lambda tx: _plain.write(tx, [(TEAM, "x", 0, 1), (TEAM, "x", 1, 2)]))
     await database.write(act, lambda tx: _growing.write(tx, [(TEAM, 7), (OTHER, 8)]))
-    assert await stored(database) == {(TEAM, "x", slot): 7 if slot < 2 else 0 for slot in range(4)}
+    assert await stored(database) == {(TEAM, "x", 0): 8, (TEAM, "x", 1): 9}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 1_000, 1_001, 2_500])
+async def test_any_number_of_rows_is_written(database: Database, count: int) -> None:
+    """More than one statement can take, too; spare places make no rows."""
+    rows = [(TEAM, f"status {number % 3}", number, number) for number in range(count)]
+    await database.write(act, lambda tx: _plain.write(tx, rows))
+    assert await stored(database) == {row[:3]: row[3] for row in rows}
 
 
 def test_flags_come_back_as_flags() -> None:

@@ -31,8 +31,9 @@ from jobdeck.errors import JobdeckError
 from jobdeck.states import Status
 from jobdeck.store.columns import word
 from jobdeck.store.differences import Differences
+from jobdeck.store.given import Rows
 from jobdeck.store.schema import checkpoints, leases, projects, runs, teams
-from jobdeck.store.statement import Rows, statement
+from jobdeck.store.statement import statement
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
 
 _PENDING: ColumnElement[str] = word(Status.PENDING)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from sqlalchemy import Connection, func, select
 
 from jobdeck.model import TeamScope
+from jobdeck.store.given import Rows
 from jobdeck.store.schema import run_counts
-from jobdeck.store.statement import Rows
 from jobdeck.store.transaction import Tx
 
 _changes = Rows(

@@ -4,27 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import Column, ColumnElement, Connection, Dialect, FromClause, Insert, Select, Table, Update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Delete,
+    Dialect,
+    FromClause,
+    Insert,
+    Select,
+    Table,
+    Update,
+    select,
+)
+
+Change: TypeAlias = Insert | Update | Delete
+
+
+def padded(size: int) -> int:
+    """The next power of two: lists are filled up to it where every length is a statement of its own."""
+    return 1 << max(size - 1, 0).bit_length()
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """Rows to be written: for each column what stands for its value, and where arrays are unnested, from what."""
+    """Rows given to a statement: where they stand, and for each column what stands for its value."""
 
-    table: Table
+    source: FromClause
     values: Mapping[str, ColumnElement[Any]]
-    source: FromClause | None = None
+    present: ColumnElement[bool]
+    """Holds for the rows that are meant; there may be spare ones."""
+    key: Column[Any]
+    """The first column."""
 
-    def changes(self, keys: Sequence[Column[Any]], adds: Column[Any] | None) -> dict[str, ColumnElement[Any]]:
-        """The values of all columns but the keys."""
-        names = {key.name for key in keys}
-        changed = {name: value for name, value in self.values.items() if name not in names}
-        if adds is not None:
-            changed[adds.name] = adds + changed[adds.name]
-        return changed
+    def select(self, *columns: ColumnElement[Any]) -> Select[Any]:
+        """A query of the rows."""
+        return select(*columns).select_from(self.source).where(self.present)
+
+    @property
+    def keys(self) -> Select[Any]:
+        """The values of the first column."""
+        return self.select(self.source.c[self.key.name])
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Rows of a table that belong to given ones, by their key; nobody else changes them any more."""
+
+    rows: FromClause
+    keys: Select[Any]
+    belongs: ColumnElement[bool]
+    """That a row is the one of a given row."""
 
 
 class Differences(Protocol):
@@ -46,9 +79,9 @@ class Differences(Protocol):
         query: Select[Any],
         *,
         by: ColumnElement[Any],
-        of: FromClause | None = None,
+        of: Sequence[FromClause] = (),
     ) -> Select[Any]:
-        """`query` with row locks (on the table `of`), where writers do not exclude each other anyway.
+        """`query` with row locks (on the tables `of`), where writers do not exclude each other anyway.
 
         Rows are locked in the order `by` everywhere, so that two transactions never wait for each other.
         """
@@ -71,37 +104,36 @@ class Differences(Protocol):
     def among(self, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
         """`column IN (the list that is bound to name)`, in the form that is compiled once for every length."""
 
-    takes_arrays: ClassVar[bool]
-    """Whether many rows go in one statement, as an array for each column."""
+    def insert(self, table: Table) -> Any:
+        """An INSERT that knows ON CONFLICT."""
 
     def given(self, columns: Sequence[Column[Any]], shared: Collection[Column[Any]]) -> Given:
-        """The rows to be written, as parameters named by the columns; `shared` ones are single values."""
+        """Rows to be given as parameters named by the columns; `shared` ones are single values."""
 
-    def insert_rows(self, given: Given) -> Insert:
-        """New rows."""
+    def hold(self, given: Given) -> Held:
+        """The rows of the table of the first column, its key, locked in the order of their keys."""
 
-    def update_rows(
+    def together(self, statements: Sequence[Change]) -> Sequence[Change]:
+        """The statements, which all use the same given rows; as one, where the database can do that.
+
+        None may need what another one does.
+        """
+
+    def execute_given(
         self,
-        given: Given,
-        keys: Sequence[Column[Any]],
-        guard: ColumnElement[bool],
-        adds: Column[Any] | None,
-    ) -> Update:
-        """Changes of the rows that `keys` name; the value of `adds` is added to its own."""
-
-    def insert_or_add_rows(
-        self, given: Given, keys: Sequence[Column[Any]], adds: Column[Any] | None
-    ) -> Insert:
-        """New rows; where `keys` name one that is there, the value of `adds` is added to its own."""
+        conn: Connection,
+        sql: str,
+        order: Sequence[str],
+        many: Mapping[str, Sequence[Any]],
+        single: Mapping[str, Any],
+    ) -> None:
+        """Run compiled text with given rows: `many` by columns, and what all share; `order` is that of its places."""
 
     def count_slot(self) -> int:
         """Which of several rows of a counter a transaction adds to."""
 
     def execute(self, conn: Connection, sql: str, bound: Sequence[Any]) -> Sequence[Sequence[Any]]:
         """Run compiled text; its rows."""
-
-    def execute_many(self, conn: Connection, sql: str, columns: Sequence[Sequence[Any]]) -> None:
-        """Run what `insert_rows` or `update_rows` has become, with the values of each column in its order."""
 
     def id_to_driver(self, value: UUID) -> Any:
         """What the driver is given for an id."""

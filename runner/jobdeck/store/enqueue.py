@@ -6,14 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import Insert, literal_column
+
 from jobdeck.clock import to_us
 from jobdeck.errors import AlreadyActive, JobdeckError
 from jobdeck.ids import show_id
 from jobdeck.model import NewRun
 from jobdeck.states import Status
+from jobdeck.store.columns import word
+from jobdeck.store.differences import Differences, Given
 from jobdeck.store.flights import Flights
+from jobdeck.store.given import GivenRows, insert_given
 from jobdeck.store.schema import run_events, runs
-from jobdeck.store.statement import Rows
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
 
 
@@ -35,8 +39,7 @@ def enqueue(tx: Tx, items: Sequence[NewRun]) -> Sequence[UUID | JobdeckError]:
     if taken:
         # A key that another transaction is about to take is waited for: so all take theirs in one order.
         taken.sort(key=lambda item: item.flight_key or "")
-        _runs.write(tx, [_row(item, tx.now) for item in taken])
-        _events.write(tx, [(item.id, tx.now, "enqueued", item.triggered_by, 0) for item in taken])
+        _new_runs.write(tx, [_row(item, tx.now) for item in taken])
         tx.hint(Hint.CHANGE)
         if any(_due(item, tx.now) <= tx.now for item in taken):
             tx.hint(Hint.WORK)
@@ -51,15 +54,24 @@ def _already_active(item: NewRun, existing: UUID) -> AlreadyActive:
     )
 
 
-_runs = Rows(
-    runs,
-    (
-        "id", "team_id", "project_id", "status", "queue", "job_type", "priority", "due_at", "created_at",
-        "max_attempts", "timeout_s", "name", "category", "trigger_type", "triggered_by", "parent_run_id",
-        "flight_key", "notify", "debug_mode", "tags", "metadata", "params",
-    ),
+_COLUMNS = (
+    "id", "team_id", "project_id", "status", "queue", "job_type", "priority", "due_at", "created_at",
+    "max_attempts", "timeout_s", "name", "category", "trigger_type", "triggered_by", "parent_run_id",
+    "flight_key", "notify", "debug_mode", "tags", "metadata", "params",
 )  # fmt: skip
-_events = Rows(run_events, ("run_id", "at", "kind", "actor", "fence"))
+
+
+def _write_runs(differences: Differences, given: Given) -> list[Insert]:
+    told = {"run_id": "id", "at": "created_at", "actor": "triggered_by"}
+    event = {name: given.values[source] for name, source in told.items()}
+    event |= {"kind": word("enqueued"), "fence": literal_column("0")}
+    return [
+        insert_given(differences, given, runs, dict(given.values)),
+        insert_given(differences, given, run_events, event),
+    ]
+
+
+_new_runs = GivenRows([runs.c[name] for name in _COLUMNS], _write_runs)
 
 
 def _row(item: NewRun, now: int) -> tuple[Any, ...]:

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Delete, Select, and_, bindparam, delete, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Insert,
+    Select,
+    Update,
+    and_,
+    bindparam,
+    delete,
+    literal_column,
+    select,
+    update,
+)
 
 from jobdeck.errors import JobdeckError
 from jobdeck.states import AttemptOutcome, Status
 from jobdeck.store.columns import word
-from jobdeck.store.differences import Differences
+from jobdeck.store.differences import Change, Differences, Given, Held
+from jobdeck.store.given import GivenRows, insert_given
 from jobdeck.store.leases import Report, stale, write_reports
 from jobdeck.store.locks import Locks
 from jobdeck.store.schema import attempts, leases, run_events, runs
-from jobdeck.store.statement import Rows, statement
+from jobdeck.store.statement import statement
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
 from jobdeck.verdict import Ending, Facts, Verdict, decide
 
@@ -54,27 +67,14 @@ def finish(tx: Tx, items: Sequence[Finish]) -> Sequence[Ended | JobdeckError]:
     held = {row.id: row for row in _held.all(tx, {"ids": {item.run_id for item in items}})}
     valid: dict[UUID, Finish] = {}
     for item in items:
-        if _is_current(held.get(item.run_id), item.fence):
+        if item.run_id in held and held[item.run_id].fence == item.fence:
             valid.setdefault(item.run_id, item)
-    unsaid = [item.last_report for item in valid.values() if item.last_report is not None]
-    if unsaid:
+    if unsaid := [item.last_report for item in valid.values() if item.last_report is not None]:
         tx.differences.lock_rows(tx.conn, leases.c.run_id, set(valid))
         write_reports(tx, unsaid)
-    endings = [(_with_report(held[item.run_id], item.last_report), item.ending) for item in valid.values()]
-    ended = {end.run_id: end for end in _write(tx, endings, actor="worker")}
-    return [ended[item.run_id] if valid.get(item.run_id) is item else stale(item.run_id) for item in items]
-
-
-def _is_current(row: Any, fence: int) -> bool:
-    return row is not None and row.fence == fence
-
-
-def _with_report(row: Any, report: Report | None) -> Any:
-    """The row as it is once the reporter's last words are stored."""
-    if report is None:
-        return row
-    row = row._replace(lease_log_bytes=report.log_bytes)
-    return row if report.progress is None else row._replace(**asdict(report.progress))
+    ended = _write(tx, [(held[run_id], item.ending) for run_id, item in valid.items()])
+    results = dict(zip(valid, ended, strict=True))
+    return [results[item.run_id] if valid.get(item.run_id) is item else stale(item.run_id) for item in items]
 
 
 @verb(Rank.FINISH, Locks(lambda item: ()))
@@ -93,101 +93,70 @@ def _crash(row: Any, now: int) -> Ending:
     return Ending(AttemptOutcome.CRASHED, error=words)
 
 
-_LEASED = (
-    select(
-        runs.c.id,
-        runs.c.team_id,
-        runs.c.job_type,
-        runs.c.attempt,
-        runs.c.failures,
-        runs.c.crash_count,
-        runs.c.max_attempts,
-        runs.c.revision,
-        leases.c.fence,
-        leases.c.worker_id,
-        leases.c.worker,
-        leases.c.claimed_at,
-        leases.c.beat_at,
-        # Of the run, whose row is locked: a cancel that committed while this waited for the lock must be seen.
-        runs.c.cancel_requested_at,
-        leases.c.revision.label("lease_revision"),
-        leases.c.processed,
-        leases.c.total,
-        leases.c.failed,
-        leases.c.skipped,
-        leases.c.message,
-        leases.c.log_bytes.label("lease_log_bytes"),
-    )
-    .select_from(runs.join(leases, and_(leases.c.run_id == runs.c.id, leases.c.fence == runs.c.fence)))
-    .where(runs.c.status == word(Status.RUNNING))
+_FACTS = (
+    runs.c.id,
+    runs.c.team_id,
+    runs.c.job_type,
+    runs.c.attempt,
+    runs.c.failures,
+    runs.c.crash_count,
+    runs.c.max_attempts,
+    # Of the run, whose row is locked: a cancel that committed while this waited for the lock must be seen.
+    runs.c.cancel_requested_at,
+    leases.c.fence,
+    leases.c.worker,
 )
+
+
+def _leased(*columns: ColumnElement[Any]) -> Select[Any]:
+    return (
+        select(*_FACTS, *columns)
+        .select_from(runs.join(leases, and_(leases.c.run_id == runs.c.id, leases.c.fence == runs.c.fence)))
+        .where(runs.c.status == word(Status.RUNNING))
+    )
 
 
 @statement
 def _held(differences: Differences) -> Select[Any]:
-    query = _LEASED.where(differences.among(runs.c.id, "ids"))
-    return differences.locked(query, by=runs.c.id, of=runs)
+    query = _leased().where(differences.among(runs.c.id, "ids"))
+    return differences.locked(query, by=runs.c.id, of=(runs,))
 
 
 @statement
 def _expired(differences: Differences) -> Select[Any]:
     now = bindparam("now", type_=BigInteger)
-    query = _LEASED.where(leases.c.lease_until <= now).order_by(runs.c.id).limit(_RECOVER_BATCH)
+    query = _leased(leases.c.beat_at, leases.c.message).where(leases.c.lease_until <= now)
     # The leases too: one that a beat is extending right now has not expired.
-    return differences.unlocked_only(query, runs, leases)
+    return differences.unlocked_only(query.order_by(runs.c.id).limit(_RECOVER_BATCH), runs, leases)
 
 
-def _write(tx: Tx, endings: Sequence[tuple[Any, Ending]], *, actor: str) -> list[Ended]:
+def _write(tx: Tx, endings: Sequence[tuple[Any, Ending]], *, actor: str = "") -> list[Ended]:
+    """Write the ends of these attempts, told by `actor`, or by their workers themselves."""
     if not endings:
         return []
-    judged = [(row, ending, _judge(row, ending)) for row, ending in endings]
-    for row, _, verdict in judged:
-        tx.count(row.team_id, row.job_type, Status.RUNNING, verdict.status)
-    _closing.write(tx, [_run_row(row, ending, verdict, tx.now) for row, ending, verdict in judged])
-    _attempts.write(tx, [_attempt_row(row, ending, tx.now) for row, ending, _ in judged])
-    _events.write(tx, [_event_row(row, ending, verdict, actor, tx.now) for row, ending, verdict in judged])
-    _ended_leases.run(tx, {"ids": [row.id for row, _ in endings]})
+    rows, ended = [], []
+    for run, ending in endings:
+        verdict = decide(ending, _facts(run))
+        tx.count(run.team_id, run.job_type, Status.RUNNING, verdict.status)
+        rows.append(_row(run, ending, verdict, actor or run.worker, tx.now))
+        ended.append(Ended(run.id, run.fence, verdict.status, tx.now + verdict.wait_us))
+    _endings.write(tx, rows)
     tx.hint(Hint.CHANGE)
-    if any(verdict.status is Status.PENDING and verdict.wait_us <= 0 for _, _, verdict in judged):
+    if any(end.status is Status.PENDING and end.due_at <= tx.now for end in ended):
         tx.hint(Hint.WORK)
-    return [Ended(row.id, row.fence, verdict.status, tx.now + verdict.wait_us) for row, _, verdict in judged]
+    return ended
 
 
-def _judge(row: Any, ending: Ending) -> Verdict:
-    requested = row.cancel_requested_at is not None
-    return decide(ending, Facts(row.failures, row.crash_count, row.max_attempts, requested))
+def _facts(run: Any) -> Facts:
+    return Facts(run.failures, run.crash_count, run.max_attempts, run.cancel_requested_at is not None)
 
 
-_closing = Rows(
-    runs,
-    (
-        "id", "fence", "status", "due_at", "finished_at", "failures", "crash_count", "failure_kind", "error",
-        "traceback", "result", "processed", "total", "failed", "skipped", "message", "log_bytes", "revision",
-    ),
-    keys=("id", "fence"),
-    guard=runs.c.status == word(Status.RUNNING),
-)  # fmt: skip
-_attempts = Rows(
-    attempts,
-    (
-        "run_id", "fence", "attempt", "worker_id", "worker", "started_at", "finished_at", "outcome", "error",
-        "traceback",
-    ),
-)  # fmt: skip
-_events = Rows(run_events, ("run_id", "at", "kind", "actor", "fence", "data"))
-
-
-@statement
-def _ended_leases(differences: Differences) -> Delete:
-    mine = select(leases.c.run_id).where(differences.among(leases.c.run_id, "ids"))
-    mine = differences.locked(mine, by=leases.c.run_id)
-    return delete(leases).where(differences.in_query(leases.c.run_id, mine))
-
-
-def _run_row(row: Any, ending: Ending, verdict: Verdict, now: int) -> tuple[Any, ...]:
+def _row(run: Any, ending: Ending, verdict: Verdict, actor: str, now: int) -> tuple[Any, ...]:
+    # Numbers and words of ours alone: nothing to escape, and this is done for every attempt.
+    told = f'{{"attempt":{run.attempt},"outcome":"{ending.outcome}","status":"{verdict.status}"}}'
     return (
-        row.id,
-        row.fence,
+        run.id,
+        run.fence,
         verdict.status,
         now + verdict.wait_us,
         None if verdict.status is Status.PENDING else now,
@@ -197,22 +166,55 @@ def _run_row(row: Any, ending: Ending, verdict: Verdict, now: int) -> tuple[Any,
         ending.error,
         ending.traceback,
         ending.result,
-        row.processed,
-        row.total,
-        row.failed,
-        row.skipped,
-        row.message,
-        row.lease_log_bytes,
-        row.revision + row.lease_revision + 1,
+        run.attempt,
+        ending.outcome,
+        now,
+        actor,
+        told,
     )
 
 
-def _attempt_row(row: Any, ending: Ending, now: int) -> tuple[Any, ...]:
-    told = (ending.outcome, ending.error, ending.traceback)
-    return (row.id, row.fence, row.attempt, row.worker_id, row.worker, row.claimed_at, now, *told)
+_GIVEN = (
+    leases.c.run_id,
+    *(runs.c[name] for name in ("fence", "status", "due_at", "finished_at", "failures", "crash_count")),
+    *(runs.c[name] for name in ("failure_kind", "error", "traceback", "result")),
+    *(attempts.c[name] for name in ("attempt", "outcome")),
+    *(run_events.c[name] for name in ("at", "actor", "data")),
+)
+# What reporters have told stands in the lease until the attempt ends.
+_REPORTED = ("processed", "total", "failed", "skipped", "message", "log_bytes")
 
 
-def _event_row(row: Any, ending: Ending, verdict: Verdict, actor: str, now: int) -> tuple[Any, ...]:
-    # Numbers and words of ours alone: nothing to escape, and this is done for every attempt.
-    told = f'{{"attempt":{row.attempt},"outcome":"{ending.outcome}","status":"{verdict.status}"}}'
-    return (row.id, now, "attempt_ended", row.worker if actor == "worker" else actor, row.fence, told)
+def _write_endings(differences: Differences, given: Given) -> list[Change]:
+    held = differences.hold(given)
+    return [
+        _close_runs(given, held),
+        _keep_attempts(differences, given, held),
+        _tell_events(differences, given),
+        delete(leases).where(differences.in_query(leases.c.run_id, held.keys)),
+    ]
+
+
+def _close_runs(given: Given, lease: Held) -> Update:
+    changed = ("status", "due_at", "finished_at", "failures", "crash_count", "failure_kind")
+    values = {name: given.values[name] for name in (*changed, "error", "traceback", "result")}
+    values |= {name: lease.rows.c[name] for name in _REPORTED}
+    values["revision"] = runs.c.revision + lease.rows.c.revision + literal_column("1")
+    is_run = (runs.c.id == given.values["run_id"], runs.c.fence == given.values["fence"])
+    return update(runs).where(given.present, *is_run, lease.belongs).values(values)
+
+
+def _keep_attempts(differences: Differences, given: Given, lease: Held) -> Insert:
+    names = ("run_id", "fence", "attempt", "outcome", "error", "traceback")
+    values = {name: given.values[name] for name in names} | {"finished_at": given.values["at"]}
+    values |= {name: lease.rows.c[name] for name in ("worker_id", "worker")}
+    values["started_at"] = lease.rows.c.claimed_at
+    return insert_given(differences, given, attempts, values, lease.belongs)
+
+
+def _tell_events(differences: Differences, given: Given) -> Insert:
+    values = {name: given.values[name] for name in ("run_id", "at", "actor", "fence", "data")}
+    return insert_given(differences, given, run_events, values | {"kind": word("attempt_ended")})
+
+
+_endings = GivenRows(_GIVEN, _write_endings)

@@ -13,9 +13,10 @@ from jobdeck.errors import JobdeckError, StaleLease
 from jobdeck.ids import show_id
 from jobdeck.model import Progress
 from jobdeck.store.differences import Differences
+from jobdeck.store.given import Rows
 from jobdeck.store.locks import Locks
 from jobdeck.store.schema import checkpoints, leases, run_logs, workers
-from jobdeck.store.statement import Rows, statement
+from jobdeck.store.statement import statement
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 from uuid import UUID
@@ -14,26 +14,23 @@ from sqlalchemy import (
     Connection,
     Dialect,
     FromClause,
-    Insert,
     Select,
-    Update,
+    Table,
     and_,
     any_,
     bindparam,
     column,
     func,
-    insert,
     literal,
     select,
     text,
     true,
     tuple_,
-    update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, asyncpg
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 
-from jobdeck.store.differences import Given
+from jobdeck.store.differences import Change, Given, Held
 
 CHANNEL = "jobdeck"
 # So many transactions of one team can commit at the same time, give or take.
@@ -48,7 +45,6 @@ class PostgresDifferences:
 
     name: ClassVar[str] = "postgresql"
     dialect: ClassVar[Dialect] = asyncpg.dialect()  # type: ignore[no-untyped-call]
-    takes_arrays: ClassVar[bool] = True
     driver_knows_ids: ClassVar[bool] = True
 
     def now(self, conn: Connection, offset_us: int) -> int:
@@ -59,9 +55,9 @@ class PostgresDifferences:
         query: Select[Any],
         *,
         by: ColumnElement[Any],
-        of: FromClause | None = None,
+        of: Sequence[FromClause] = (),
     ) -> Select[Any]:
-        return query.order_by(by).with_for_update(of=of, key_share=True)
+        return query.order_by(by).with_for_update(of=of or None, key_share=True)
 
     def lock_rows(self, conn: Connection, column: ColumnElement[UUID], ids: Collection[UUID]) -> None:
         if ids:
@@ -81,37 +77,41 @@ class PostgresDifferences:
     def among(self, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
         return column == any_(bindparam(name, type_=ARRAY(column.type)))
 
+    def insert(self, table: Table) -> Any:
+        return postgresql_insert(table)
+
     def given(self, columns: Sequence[Column[Any]], shared: Collection[Column[Any]]) -> Given:
         many = [c for c in columns if c not in shared]
         arrays = [bindparam(c.name, type_=ARRAY(c.type)) for c in many]
         names = [column(c.name, c.type) for c in many]
-        source = func.unnest(*arrays).table_valued(*names).render_derived(name="given")
+        unnested = func.unnest(*arrays).table_valued(*names).render_derived(name="unnested")
+        source = select(*unnested.c).cte("given")
         values = {
             c.name: bindparam(c.name, type_=c.type) if c in shared else source.c[c.name] for c in columns
         }
-        return Given(columns[0].table, values, source)
+        return Given(source, values, true(), columns[0])
 
-    def insert_rows(self, given: Given) -> Insert:
-        return insert(given.table).from_select(list(given.values), _rows_of(given))
+    def hold(self, given: Given) -> Held:
+        key = given.key
+        held = self.locked(select(key.table).where(self.in_query(key, given.keys)), by=key).cte("held")
+        key_held = held.c[key.name]
+        return Held(held, select(key_held), key_held == given.values[key.name])
 
-    def update_rows(
+    def together(self, statements: Sequence[Change]) -> Sequence[Change]:
+        *others, last = statements
+        for number, other in enumerate(others):
+            last = last.add_cte(other.cte(f"change_{number}"))
+        return [last]
+
+    def execute_given(
         self,
-        given: Given,
-        keys: Sequence[Column[Any]],
-        guard: ColumnElement[bool],
-        adds: Column[Any] | None,
-    ) -> Update:
-        named = [key == given.values[key.name] for key in keys]
-        return update(given.table).where(*named, guard).values(given.changes(keys, adds))
-
-    def insert_or_add_rows(
-        self, given: Given, keys: Sequence[Column[Any]], adds: Column[Any] | None
-    ) -> Insert:
-        new = postgresql_insert(given.table).from_select(list(given.values), _rows_of(given))
-        if adds is None:
-            return new.on_conflict_do_nothing(index_elements=list(keys))
-        grown = {adds.name: adds + new.excluded[adds.name]}
-        return new.on_conflict_do_update(index_elements=list(keys), set_=grown)
+        conn: Connection,
+        sql: str,
+        order: Sequence[str],
+        many: Mapping[str, Sequence[Any]],
+        single: Mapping[str, Any],
+    ) -> None:
+        self.execute(conn, sql, [many[name] if name in many else single[name] for name in order])
 
     def count_slot(self) -> int:
         return random.randrange(_COUNT_SLOTS)
@@ -119,9 +119,6 @@ class PostgresDifferences:
     def execute(self, conn: Connection, sql: str, bound: Sequence[Any]) -> Sequence[Sequence[Any]]:
         result = conn.exec_driver_sql(sql, tuple(bound))
         return result.fetchall() if result.returns_rows else ()
-
-    def execute_many(self, conn: Connection, sql: str, columns: Sequence[Sequence[Any]]) -> None:
-        conn.exec_driver_sql(sql, tuple(columns))
 
     def id_to_driver(self, value: UUID) -> UUID:
         return value
@@ -140,8 +137,3 @@ class PostgresDifferences:
 
     def contains(self, column: ColumnElement[str], part: str) -> ColumnElement[bool]:
         return column.icontains(part, autoescape=True)
-
-
-def _rows_of(given: Given) -> Select[Any]:
-    assert given.source is not None  # noqa: S101  made by `given` above
-    return select(*(value.label(name) for name, value in given.values.items())).select_from(given.source)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+from itertools import chain
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -15,22 +16,22 @@ from sqlalchemy import (
     Connection,
     Dialect,
     FromClause,
-    Insert,
     Select,
-    Update,
+    Table,
     and_,
     bindparam,
+    column,
     func,
-    insert,
     literal_column,
     select,
-    update,
+    table,
 )
 from sqlalchemy.dialects import sqlite
 
-from jobdeck.store.differences import Given
+from jobdeck.store.differences import Change, Given, Held, padded
 from jobdeck.store.schema import runs
 
+_GIVEN = "given"
 # The ids of teams, projects and workers come again and again, and to make a UUID costs more than to read its row.
 _id = lru_cache(4_096)(lambda value: UUID(bytes=value))
 
@@ -41,7 +42,6 @@ class SqliteDifferences:
 
     name: ClassVar[str] = "sqlite"
     dialect: ClassVar[Dialect] = sqlite.dialect()
-    takes_arrays: ClassVar[bool] = False
     driver_knows_ids: ClassVar[bool] = False
 
     def now(self, conn: Connection, offset_us: int) -> int:
@@ -53,7 +53,7 @@ class SqliteDifferences:
         query: Select[Any],
         *,
         by: ColumnElement[Any],
-        of: FromClause | None = None,
+        of: Sequence[FromClause] = (),
     ) -> Select[Any]:
         return query
 
@@ -80,30 +80,34 @@ class SqliteDifferences:
     def among(self, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
         return column.in_(bindparam(name, type_=column.type, expanding=True))
 
+    def insert(self, table: Table) -> Any:
+        return sqlite.insert(table)
+
     def given(self, columns: Sequence[Column[Any]], shared: Collection[Column[Any]]) -> Given:
-        return Given(columns[0].table, {c.name: bindparam(c.name, type_=c.type) for c in columns})
+        source = table(_GIVEN, *(column(c.name, c.type) for c in columns if c not in shared))
+        values = {
+            c.name: bindparam(c.name, type_=c.type) if c in shared else source.c[c.name] for c in columns
+        }
+        return Given(source, values, source.c[columns[0].name].is_not(None), columns[0])
 
-    def insert_rows(self, given: Given) -> Insert:
-        return insert(given.table).values(dict(given.values))
+    def hold(self, given: Given) -> Held:
+        return Held(given.key.table, given.keys, given.key == given.values[given.key.name])
 
-    def update_rows(
+    def together(self, statements: Sequence[Change]) -> Sequence[Change]:
+        return statements
+
+    def execute_given(
         self,
-        given: Given,
-        keys: Sequence[Column[Any]],
-        guard: ColumnElement[bool],
-        adds: Column[Any] | None,
-    ) -> Update:
-        named = [key == given.values[key.name] for key in keys]
-        return update(given.table).where(*named, guard).values(given.changes(keys, adds))
-
-    def insert_or_add_rows(
-        self, given: Given, keys: Sequence[Column[Any]], adds: Column[Any] | None
-    ) -> Insert:
-        new = sqlite.insert(given.table).values(dict(given.values))
-        if adds is None:
-            return new.on_conflict_do_nothing(index_elements=list(keys))
-        grown = {adds.name: adds + new.excluded[adds.name]}
-        return new.on_conflict_do_update(index_elements=list(keys), set_=grown)
+        conn: Connection,
+        sql: str,
+        order: Sequence[str],
+        many: Mapping[str, Sequence[Any]],
+        single: Mapping[str, Any],
+    ) -> None:
+        rows = list(chain.from_iterable(zip(*many.values(), strict=True)))
+        size = padded(len(rows) // len(many))
+        rows += [None] * (size * len(many) - len(rows))
+        self.execute(conn, _given_rows(tuple(many), size) + sql, rows + [single[name] for name in order])
 
     def count_slot(self) -> int:
         return 0
@@ -111,9 +115,6 @@ class SqliteDifferences:
     def execute(self, conn: Connection, sql: str, bound: Sequence[Any]) -> Sequence[Sequence[Any]]:
         found: list[Sequence[Any]] = _driver(conn).execute(sql, bound).fetchall()
         return found
-
-    def execute_many(self, conn: Connection, sql: str, columns: Sequence[Sequence[Any]]) -> None:
-        _driver(conn).executemany(sql, zip(*columns, strict=True))
 
     def id_to_driver(self, value: UUID) -> bytes:
         return value.bytes
@@ -134,6 +135,12 @@ class SqliteDifferences:
         if part.isascii():
             return column.contains(part, autoescape=True)
         return func.lower(column).contains(part.lower(), autoescape=True)
+
+
+@cache
+def _given_rows(names: tuple[str, ...], size: int) -> str:
+    places = "(" + ", ".join("?" * len(names)) + ")"
+    return f"WITH {_GIVEN}({', '.join(names)}) AS (VALUES {', '.join([places] * size)}) "
 
 
 def _driver(conn: Connection) -> Any:

@@ -11,28 +11,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import (
-    Boolean,
-    Column,
-    ColumnElement,
-    CompoundSelect,
-    Delete,
-    Insert,
-    Select,
-    Table,
-    Update,
-    true,
-)
+from sqlalchemy import Boolean, CompoundSelect, Delete, Insert, Select, Update
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from jobdeck.store.columns import Id
-from jobdeck.store.differences import Differences
+from jobdeck.store.differences import Differences, padded
 from jobdeck.store.transaction import Tx
 
 Built = Select[Any] | CompoundSelect[Any] | Insert | Update | Delete
 Convert = Callable[[Any], Any]
-Shared = tuple[int, ...]
-"""Places of columns that have the same value in every row."""
 
 
 class Statement:
@@ -100,7 +87,7 @@ class _Compiled:
                 bound.append(values[name])
                 continue
             items = list(values[name])
-            size = 1 << max(len(items) - 1, 0).bit_length()
+            size = padded(len(items))
             sql = sql.replace(self._lists[name], _places(size), 1)
             bound += items + [None] * (size - len(items))
         return sql, bound
@@ -144,73 +131,3 @@ def from_driver(kind: Any, differences: Differences) -> Convert | None:
     if isinstance(kind, Id) and not differences.driver_knows_ids:
         return differences.id_from_driver
     return bool if isinstance(kind, Boolean) else None
-
-
-class Rows:
-    """Many rows of one table written at once, as tuples in the order of `columns`.
-
-    Without `keys` they are new rows. With `keys` (columns that name a row) they change the rows that are there and of
-    which `guard`, made of literals, holds; to the column `adds` the value is added. With `or_new` a row that is missing
-    is made.
-    """
-
-    def __init__(
-        self,
-        table: Table,
-        columns: Sequence[str],
-        *,
-        keys: Sequence[str] = (),
-        guard: ColumnElement[bool] | None = None,
-        adds: str | None = None,
-        or_new: bool = False,
-    ) -> None:
-        self._columns: list[Column[Any]] = [table.c[name] for name in columns]
-        self._keys = [table.c[name] for name in keys]
-        self._guard = true() if guard is None else guard
-        self._adds = None if adds is None else table.c[adds]
-        self._or_new = or_new
-        self._prepared = cache(self._prepare)
-
-    def _build(self, differences: Differences, shared: Shared) -> Insert | Update:
-        given = differences.given(self._columns, [self._columns[place] for place in shared])
-        if self._or_new:
-            return differences.insert_or_add_rows(given, self._keys, self._adds)
-        if self._keys:
-            return differences.update_rows(given, self._keys, self._guard, self._adds)
-        return differences.insert_rows(given)
-
-    def _prepare(
-        self, differences: Differences, shared: Shared
-    ) -> tuple[str, list[tuple[int, Convert | None]]]:
-        built = self._build(differences, shared)
-        compiled = built.compile(dialect=differences.dialect)
-        assert isinstance(compiled, SQLCompiler)  # noqa: S101  of a DML
-        names = [column.name for column in self._columns]
-        places = [names.index(name) for name in compiled.positiontup or ()]
-        return compiled.string, [
-            (place, to_driver(self._columns[place].type, differences)) for place in places
-        ]
-
-    def write(self, tx: Tx, rows: Sequence[Sequence[Any]]) -> None:
-        """Write them: one statement with arrays, or one prepared statement run for every row."""
-        if not rows:
-            return
-        given: list[Any] = list(zip(*rows, strict=True))
-        shared = _shared(given) if tx.differences.takes_arrays else ()
-        sql, places = self._prepared(tx.differences, shared)
-        for place, convert in places:
-            if convert is not None:
-                given[place] = [None if value is None else convert(value) for value in given[place]]
-        for place in shared:
-            given[place] = given[place][0]
-        tx.differences.execute_many(tx.conn, sql, [given[place] for place, _ in places])
-
-
-def _shared(columns: Sequence[tuple[Any, ...]]) -> Shared:
-    """Columns with one value for all rows: as one value they cost next to nothing, an array costs for each element.
-
-    The first column stays an array: it is what makes the rows.
-    """
-    return tuple(
-        place for place, values in enumerate(columns) if place and values.count(values[0]) == len(values)
-    )

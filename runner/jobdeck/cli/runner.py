@@ -85,9 +85,10 @@ def _supervise(settings: Settings, drain: bool) -> int:
 
 def _work(settings: Settings, drain: bool) -> None:
     from jobdeck.bootstrap import run_worker
+    from jobdeck.engine.loops import run
     from jobdeck.engine.worker import WorkerEnd
 
-    end = asyncio.run(run_worker(settings, drain=drain, on_start=_announce))
+    end = run(run_worker(settings, drain=drain, on_start=_announce))
     if end is WorkerEnd.STUCK:
         _replace_process()
 

@@ -11,6 +11,8 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
+from jobdeck.engine.loops import new_event_loop
+
 _log = logging.getLogger("jobdeck.engine.handler_loop")
 # How long tasks that handlers have left behind may take to end.
 _LEFT_OVER = 1.0
@@ -34,7 +36,7 @@ class HandlerLoop:
 
     def start(self) -> None:
         """Start the thread."""
-        self._loop = asyncio.new_event_loop()
+        self._loop = new_event_loop()
         self._thread.start()
 
     def _run(self) -> None:

@@ -83,6 +83,7 @@ class Pump:
         self._poll = options.poll
         self._look_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._attention = asyncio.Event()
         self.slots = Slots(options.concurrency, self.wake)
         self.reporter = Reporter(parts.database, lambda: list(self.slots.running.values()), on_idle=self.wake)
@@ -235,6 +236,14 @@ class Pump:
             self._moved(move, [[error] * len(items) for _, items in parts])
 
     def _moved(self, move: _Move, results: Results) -> None:
+        try:
+            self._take_moved(move, results)
+        except Exception as error:
+            # Whoever delivers must not fail for it, and a worker that does not know what it holds must end.
+            self._failure = error
+            self._attention.set()
+
+    def _take_moved(self, move: _Move, results: Results) -> None:
         self._moving -= 1
         if move.request is not None:
             self._asked -= move.request.limit
@@ -249,16 +258,20 @@ class Pump:
         self._poll = min(poll, self._options.poll)
         pause = min(self._poll * self._drawn.uniform(0.8, 1.2), self._options.poll)
         self._look_at = loop.time() + pause
-        if self._timer is None or self._timer.when() > self._look_at:
+        if self._timer is None or self._timer_at > self._look_at:
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = loop.call_at(self._look_at, self._look_is_due)
+            self._set_timer(loop)
+
+    def _set_timer(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer_at = self._look_at
+        self._timer = loop.call_at(self._look_at, self._look_is_due)
 
     def _look_is_due(self) -> None:
         loop = asyncio.get_running_loop()
         self._timer = None
         if loop.time() < self._look_at:
-            self._timer = loop.call_at(self._look_at, self._look_is_due)
+            self._set_timer(loop)
             return
         self._plan_look(self._poll * 2)
         self.look_again()

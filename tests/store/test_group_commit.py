@@ -156,7 +156,7 @@ async def test_what_keeps_leases_alive_goes_first(database: Database) -> None:
 
 
 async def test_closing_commits_what_waits(database_url: str) -> None:
-    """Writes under way when the database is closed are committed and answered, later ones are refused."""
+    """Writes under way when the database is closed are committed and answered, later ones and reads are refused."""
     async with opened(database_url) as database:
         waiting = [asyncio.create_task(database.write(add_team, f"team{n}")) for n in range(20)]
         first = await waiting[0]
@@ -165,6 +165,8 @@ async def test_closing_commits_what_waits(database_url: str) -> None:
         assert [await task for task in waiting] == [f"did team{n}" for n in range(20)]
         with pytest.raises(DatabaseUnavailable, match="closed"):
             await database.write(add_team, "late")
+        with pytest.raises(DatabaseUnavailable, match="closed"):
+            await slugs(database)
     async with opened(database_url) as database:
         assert await slugs(database) == {f"team{n}" for n in range(20)}
 

@@ -41,6 +41,9 @@ _STORE_AGAIN = 0.2
 _SAY_AGAIN = 5.0
 # Moves under way at the same time: while one waits for its commit, handlers run and the next one fills.
 _OVERLAP = 2
+# From so many slots on, a move takes its share of them only. Handlers that end together would else all wait for one
+# commit, and the database for all of them.
+_SHARED_FROM = 16
 _FAILED = (AttemptOutcome.ERROR, AttemptOutcome.TIMED_OUT)
 
 
@@ -85,7 +88,9 @@ class Pump:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._attention = asyncio.Event()
-        self.slots = Slots(options.concurrency, self.wake)
+        size = options.concurrency
+        self._most = -(-size // _OVERLAP) if size >= _SHARED_FROM else size
+        self.slots = Slots(size, self.wake)
         self.reporter = Reporter(parts.database, lambda: list(self.slots.running.values()), on_idle=self.wake)
 
     def open(self, around: Surroundings) -> None:
@@ -196,7 +201,7 @@ class Pump:
     def _next_move(self) -> _Move | None:
         now = time.monotonic()
         may_store = not self.reporter.busy and now >= self._store_after
-        ended = self.slots.take_unstored() if may_store else []
+        ended = self.slots.take_unstored(self._most) if may_store else []
         request = self._request()
         if not ended and request is None:
             return None
@@ -218,7 +223,7 @@ class Pump:
         return Claim(
             worker_id=self._worker_id,
             worker=self._name,
-            limit=free,
+            limit=min(free, self._most),
             lease_us=self._options.lease_us,
             job_types=tuple(self._parts.plugins.by_type),
             queues=self._options.queues,

@@ -85,9 +85,9 @@ class Slots:
             if not execution.lost and not execution.given_up:
                 self._unstored.append((execution, ending))
 
-    def take_unstored(self) -> list[Ended]:
-        """Outcomes that go into a write now; `stored` or `not_stored` says what became of them."""
-        taken, self._unstored = self._unstored, []
+    def take_unstored(self, most: int) -> list[Ended]:
+        """Outcomes that go into a write now, at most so many; `stored` or `not_stored` says what became of them."""
+        taken, self._unstored = self._unstored[:most], self._unstored[most:]
         for item in taken:
             self._storing[item[0].key] = item
         return taken

@@ -103,7 +103,7 @@ async def _upgrade_server(url: URL) -> None:
 
 def _upgrade_sqlite(name: str) -> None:
     from jobdeck.store import migrate
-    from jobdeck.store.sqlite import prepare_file, writer_engine
+    from jobdeck.store.sqlite_engines import prepare_file, writer_engine
 
     path = Path(name).expanduser().absolute()
     prepare_file(path)

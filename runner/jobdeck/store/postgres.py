@@ -35,6 +35,8 @@ T = TypeVar("T")
 _LANES = 2
 # Few enough that a large batch is written by all lanes at the same time.
 _ITEMS_PER_COMMIT = 250
+# What waits is worth a second transaction from so many items on: then idle lanes share it.
+_SHARED_FROM = 32
 # Seconds, for the server to take what waits and be told good-bye.
 _CLOSE_WITHIN = 3.0
 
@@ -126,6 +128,7 @@ class PostgresDatabase:
         self._waiting: list[Unit] = []
         self._wake = asyncio.Event()
         self._lanes: list[asyncio.Task[None]] = []
+        self._idle_lanes = 0
         self._closing = False
         self._abandoned = False
         self._doubts = Doubts(self._was_committed, settled=self._settled, again=self._queue)
@@ -220,13 +223,27 @@ class PostgresDatabase:
     async def _lane(self) -> None:
         marks = Marks()
         while True:
+            self._idle_lanes += 1
             while not self._waiting:
                 if self._closing:
                     return
                 self._wake.clear()
                 await self._wake.wait()
-            units, self._waiting = take(self._waiting, _ITEMS_PER_COMMIT)
+            units = self._take()
+            self._idle_lanes -= 1
             self._settled(units, await self._commit(units, marks))
+
+    def _take(self) -> list[Unit]:
+        """What the next transaction of a lane writes: its share, where others are idle."""
+        mine, rest = self._waiting, []
+        if self._idle_lanes > 1 and sum(len(unit.items) for unit in mine) >= _SHARED_FROM:
+            groups = list(dict.fromkeys(unit.group for unit in mine))
+            chosen = set(groups[: -(-len(groups) // self._idle_lanes)])
+            rest = [unit for unit in mine if unit.group not in chosen]
+            mine = [unit for unit in mine if unit.group in chosen]
+        units, left = take(mine, _ITEMS_PER_COMMIT)
+        self._waiting = left + rest
+        return units
 
     async def _commit(self, units: list[Unit], marks: Marks) -> Hint:
         try:

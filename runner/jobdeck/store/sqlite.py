@@ -1,27 +1,22 @@
-"""SQLite: one writer thread with group commit per process, readers by aiosqlite.
+"""SQLite: one writer thread with group commit per process, and a few threads that read.
 
-Settings and their reasons were measured (docs/design notes in CONTRIBUTING): `BEGIN IMMEDIATE` is the only form in
-which no process loses a race or starves, FULL is what makes an accepted run durable, and a process must queue its
-own writes rather than let SQLite's busy handler, which is not fair, sort them out.
+A process must queue its own writes rather than let SQLite's busy handler, which is not fair, sort them out. A read is
+one hand-over to a thread: aiosqlite, which makes one for every statement and every fetch, took twice as long for a
+page of a list.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import random
-import stat
 import threading
-import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy import Connection, Engine
 
-from jobdeck.errors import ConfigError, DatabaseRefused, DatabaseUnavailable, JobdeckError
+from jobdeck.errors import DatabaseUnavailable, JobdeckError
 from jobdeck.store.batch import Commit, Group, Part, Results, Unit, commit, outcome, take, unwrap
 from jobdeck.store.database import settled
 from jobdeck.store.datagrams import CHANGE_GAP, NO_SOCKET, DatagramPeers
@@ -29,21 +24,13 @@ from jobdeck.store.differences import Differences
 from jobdeck.store.failures import translated
 from jobdeck.store.signals import Deafness, Signals
 from jobdeck.store.sqlite_differences import SqliteDifferences
+from jobdeck.store.sqlite_engines import prepare_file, reader_engine, writer_engine
 from jobdeck.store.transaction import Hint, I, R, Verb
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _ITEMS_PER_COMMIT = 1_000
-_BUSY_PAUSE = 0.002
-_PRAGMAS = (
-    "journal_mode=WAL",
-    "synchronous=FULL",
-    "foreign_keys=ON",
-    "wal_autocheckpoint=4000",
-    "journal_size_limit=67108864",
-    "trusted_schema=OFF",
-)
 
 
 class SqliteDatabase:
@@ -55,7 +42,9 @@ class SqliteDatabase:
         self.signals = Signals()
         self.offset_us = 0
         self._peers = DatagramPeers(path, self.signals)
-        self._readers: AsyncEngine = reader_engine(path, busy_timeout, readers)
+        self._readers = reader_engine(path, busy_timeout, readers)
+        self._reading = ThreadPoolExecutor(readers, "jobdeck-reader")
+        self._closed = False
         self._writer = _Writer(self, writer_engine(path, busy_timeout))
 
     @property
@@ -68,9 +57,11 @@ class SqliteDatabase:
         self._peers.open()
 
     async def close(self) -> None:
+        self._closed = True
         await asyncio.to_thread(self._writer.stop)
         self._peers.close()
-        await self._readers.dispose()
+        await asyncio.to_thread(self._reading.shutdown)
+        self._readers.dispose()
 
     async def write(self, verb: Verb[I, R], item: I) -> R:
         ((result,),) = await self._commit([(verb, [item])])
@@ -91,14 +82,14 @@ class SqliteDatabase:
     async def read(
         self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        task = asyncio.ensure_future(self._read(lambda conn: query(conn, *args, **kwargs)))
-        found: T = await outcome(task)
-        return found
+        def read() -> T:
+            with translated(), self._readers.begin() as conn:
+                return query(conn, *args, **kwargs)
 
-    async def _read(self, query: Callable[[Connection], T]) -> T:
-        with translated():
-            async with self._readers.begin() as conn:
-                return await conn.run_sync(query)
+        if self._closed:
+            raise DatabaseUnavailable("the database is closed")
+        found: T = await outcome(asyncio.get_running_loop().run_in_executor(self._reading, read))
+        return found
 
     def now_of(self, conn: Connection) -> int:
         return self.differences.now(conn, self.offset_us)
@@ -200,112 +191,3 @@ class _Writer:
 def _deliver_all(groups: list[Group]) -> None:
     for group in groups:
         group.deliver()
-
-
-def writer_engine(path: Path, busy_timeout: float = 5.0) -> Engine:
-    """The engine of the one writing connection: every transaction begins IMMEDIATE."""
-    # A path is no part of a URL as it stands: in one, `?` and `%41` mean something.
-    url = URL.create("sqlite", database=str(path))
-    engine = create_engine(
-        url,
-        poolclass=NullPool,
-        connect_args={"timeout": 0, "check_same_thread": False},
-        hide_parameters=True,
-    )
-
-    @event.listens_for(engine, "connect")
-    def _connect(connection: Any, record: Any) -> None:
-        # The first to open a new file changes it to WAL and locks the others out meanwhile.
-        _patiently(lambda: _configure(connection, record), busy_timeout)
-
-    @event.listens_for(engine, "begin")
-    def _begin(conn: Connection) -> None:
-        driver: Any = conn.connection.dbapi_connection
-        _patiently(lambda: driver.execute("BEGIN IMMEDIATE"), busy_timeout)
-
-    return engine
-
-
-def _patiently(attempt: Callable[[], object], busy_timeout: float) -> None:
-    """Try until the file is free. Short random pauses instead of SQLite's growing ones: no process is starved."""
-    deadline = time.monotonic() + busy_timeout
-    while True:
-        try:
-            attempt()
-        except Exception as error:
-            name = getattr(getattr(error, "orig", error), "sqlite_errorname", "")
-            if not str(name).startswith("SQLITE_BUSY") or time.monotonic() >= deadline:
-                raise
-            time.sleep(random.uniform(0.0, 2 * _BUSY_PAUSE))
-        else:
-            return
-
-
-def reader_engine(path: Path, busy_timeout: float, size: int) -> AsyncEngine:
-    """Readers: short deferred transactions that cannot write."""
-    url = URL.create("sqlite+aiosqlite", database=str(path))
-    engine = create_async_engine(
-        url,
-        connect_args={"timeout": busy_timeout},
-        pool_size=size,
-        max_overflow=0,
-        hide_parameters=True,
-    )
-    event.listen(engine.sync_engine, "connect", _configure)
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def _read_only(connection: Any, _record: Any) -> None:
-        _pragma(connection, "query_only=ON")
-        # SQLite's own knows ASCII only.
-        connection.create_function("lower", 1, _lower, deterministic=True)
-
-    @event.listens_for(engine.sync_engine, "begin")
-    def _begin(conn: Connection) -> None:
-        conn.exec_driver_sql("BEGIN")
-
-    return engine
-
-
-def _configure(connection: Any, _record: Any) -> None:
-    # First of all: pragmas only work outside a transaction, and the driver's own mode would open one.
-    connection.isolation_level = None
-    for pragma in _PRAGMAS:
-        _pragma(connection, pragma)
-    for name, wanted in (("journal_mode", "wal"), ("foreign_keys", 1), ("synchronous", 2)):
-        cursor = connection.cursor()
-        cursor.execute(f"PRAGMA {name}")
-        found = cursor.fetchone()[0]
-        cursor.close()
-        if found != wanted:
-            raise DatabaseRefused(
-                f"SQLite refuses {name}={wanted} for this file (it says {found}); is it on a network file system?"
-            )
-
-
-def _lower(text: str | None) -> str | None:
-    return None if text is None else text.lower()
-
-
-def _pragma(connection: Any, pragma: str) -> None:
-    cursor = connection.cursor()
-    cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def prepare_file(path: Path) -> None:
-    """Make the file private before SQLite opens it; refuse one that is a link or belongs to somebody else."""
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise DatabaseRefused(f"the database file {path} cannot be opened: {error.strerror}") from None
-    try:
-        facts = os.fstat(descriptor)
-        if facts.st_uid not in (os.getuid(), 0) and os.getuid() != 0:
-            raise ConfigError(f"the database file {path} belongs to another user")
-        if not stat.S_ISREG(facts.st_mode):
-            raise ConfigError(f"the database file {path} is not a regular file")
-        if facts.st_size == 0:
-            os.fchmod(descriptor, 0o600)
-    finally:
-        os.close(descriptor)

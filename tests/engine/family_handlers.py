@@ -37,6 +37,16 @@ async def parent(ctx: Context) -> dict[str, Any]:
     return {"made": [str(run_id) for run_id in made], "refused": refused}
 
 
+@handler("family_line", max_attempts=1)
+async def line(ctx: Context) -> list[str]:
+    """Make children now and then."""
+    made = []
+    for number in range(10):
+        made.append(str(await ctx.enqueue("family_child", {"number": number})))
+        await ctx.sleep(0.02)
+    return made
+
+
 @handler("family_parent_in_thread", max_attempts=1)
 def parent_in_thread(ctx: Context) -> str:
     """Make a child from a thread."""

@@ -58,6 +58,19 @@ async def test_a_handler_makes_child_runs(settings: Settings) -> None:
         assert_child_of(await client.runs.show(UUID(answer)), threaded)
 
 
+async def test_a_child_is_taken_by_the_commit_that_stores_it(settings: Settings) -> None:
+    """Where the worker that runs the parent has time and a slot: both bear the time of one transaction."""
+    async with open_client(settings) as client:
+        parent = await client.runs.trigger("family_line")
+        await run_worker(settings, drain=True)
+        made = (await client.runs.show(parent.id)).result
+        children = [await client.runs.show(UUID(run_id)) for run_id in made]
+    assert {child.status for child in children} == {Status.COMPLETED}
+    together = [child for child in children if child.attempts[0].started_at == child.created_at]
+    # Not all: for the first the project is looked up, and later ones may find the worker at it already.
+    assert together
+
+
 def assert_child_of(child: Run, parent: Run) -> None:
     assert (child.team, child.project) == ("crew", "moon") == (parent.team, parent.project)
     assert (child.parent_run_id, child.triggered_by) == (parent.id, f"parent:{parent.shown_id}")

@@ -133,6 +133,15 @@ class Pump:
         self._news += 1
         self.wake()
 
+    def join_write(self) -> None:
+        """Claim in the transaction of what the caller writes next, without a pause in between: a new run, say.
+
+        So one commit stores a run and takes it. On the engine's loop.
+        """
+        if self._accepting and self.slots.free > self._asked:
+            self._news += 1
+            self._move()
+
     def alert(self) -> None:
         """Have whoever waits in `attend` look at the state of things; from any thread."""
         if (loop := self._open_loop()) is not None:

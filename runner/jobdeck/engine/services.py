@@ -9,7 +9,7 @@ from uuid import UUID
 
 from jobdeck.clock import Clock
 from jobdeck.engine.options import EnqueueChild
-from jobdeck.engine.slots import Slots
+from jobdeck.engine.pump import Pump
 from jobdeck.errors import DatabaseError, OutcomeUnknown
 from jobdeck.ids import show_id
 from jobdeck.store.claim import ClaimedRun
@@ -22,6 +22,8 @@ _log = logging.getLogger("jobdeck.engine.services")
 # Seconds between two tries while the database is away.
 _PAUSE_MIN = 0.1
 _PAUSE_MAX = 1.0
+# Options of a run that is not due at once.
+_LATER = {"delay", "at"}
 
 
 class RunServices:
@@ -30,9 +32,9 @@ class RunServices:
     So an outage that is shorter than the lease fails no attempt; a longer one ends the attempt by itself.
     """
 
-    def __init__(self, database: Database, slots: Slots, clock: Clock, enqueue_child: EnqueueChild) -> None:
+    def __init__(self, database: Database, pump: Pump, clock: Clock, enqueue_child: EnqueueChild) -> None:
         self._database = database
-        self._slots = slots
+        self._pump = pump
         self._clock = clock
         self._enqueue_child = enqueue_child
 
@@ -47,7 +49,12 @@ class RunServices:
     async def enqueue_child(
         self, run: ClaimedRun, job_type: str, params: Mapping[str, Any], options: Mapping[str, Any]
     ) -> UUID:
-        return await self._patiently(run, lambda: self._enqueue_child(run, job_type, params, options))
+        def ask() -> Awaitable[UUID]:
+            if not _LATER & options.keys():
+                self._pump.join_write()
+            return self._enqueue_child(run, job_type, params, options)
+
+        return await self._patiently(run, ask)
 
     async def _patiently(self, run: ClaimedRun, ask: Callable[[], Awaitable[T]]) -> T:
         pause = _PAUSE_MIN
@@ -66,5 +73,5 @@ class RunServices:
             pause = min(pause * 2, _PAUSE_MAX)
 
     def _goes_on(self, run: ClaimedRun) -> bool:
-        execution = self._slots.running.get((run.id, run.fence))
+        execution = self._pump.slots.running.get((run.id, run.fence))
         return execution is not None and not execution.ctx.cancelled

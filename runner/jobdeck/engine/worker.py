@@ -108,7 +108,7 @@ class Worker:
         self._loop.start()
         try:
             http = await asyncio.wrap_future(self._loop.run(_make(self._parts.http)))
-            services = RunServices(self._database, self.slots, self._parts.clock, self._parts.enqueue_child)
+            services = RunServices(self._database, self._pump, self._parts.clock, self._parts.enqueue_child)
             self._pump.open(Surroundings(self._engine_loop, self._loop.loop, services, http))
             try:
                 with capturing():

@@ -105,8 +105,7 @@ def _claim_for(tx: Tx, request: Claim) -> list[ClaimedRun]:
     by = (request.worker_id, request.worker, tx.now, tx.now, lease_until)
     _leases.write(tx, [(row.id, row.team_id, row.fence, row.log_bytes, *by) for row in rows])
     resumes = _resumes(tx, [row.id for row in rows if row.attempt > 1])
-    scopes = {"teams": {row.team_id for row in rows}, "projects": {row.project_id for row in rows} - {None}}
-    slugs = {row.id: row.slug for row in _slugs.all(tx, scopes)}
+    slugs = _slugs_of(tx, rows)
     return [_claimed(row, lease_until, resumes, slugs) for row in rows]
 
 
@@ -232,6 +231,23 @@ def _slugs(differences: Differences) -> CompoundSelect[Any]:
     of_teams = select(teams.c.id, teams.c.slug).where(differences.among(teams.c.id, "teams"))
     of_projects = select(projects.c.id, projects.c.slug).where(differences.among(projects.c.id, "projects"))
     return of_teams.union_all(of_projects)
+
+
+# A slug never changes, and an id never names anything else.
+_known_slugs: dict[UUID, str] = {}
+_SLUGS_MAX = 10_000
+
+
+def _slugs_of(tx: Tx, rows: Sequence[Any]) -> dict[UUID, str]:
+    team_ids = {row.team_id for row in rows}
+    project_ids = {row.project_id for row in rows} - {None}
+    found = {key: slug for key in team_ids | project_ids if (slug := _known_slugs.get(key)) is not None}
+    if len(found) < len(team_ids | project_ids):
+        found = {row.id: row.slug for row in _slugs.all(tx, {"teams": team_ids, "projects": project_ids})}
+        if len(_known_slugs) > _SLUGS_MAX:
+            _known_slugs.clear()
+        _known_slugs.update(found)
+    return found
 
 
 def _resumes(tx: Tx, ids: list[UUID]) -> dict[UUID, str]:

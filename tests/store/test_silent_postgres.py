@@ -52,10 +52,11 @@ async def test_a_write_and_a_read_give_up(deck: Deck, proxy: Proxy) -> None:
     first = await deck.enqueue()
     proxy.fall_silent()
     begun = time.monotonic()
-    ended = await asyncio.gather(deck.enqueue(), deck.rows(runs), return_exceptions=True)
+    ended = await asyncio.gather(deck.enqueue(), deck.rows(runs), deck.rows(runs), return_exceptions=True)
     assert {type(end) for end in ended} == {DatabaseUnavailable}
-    # The read found no idle connection and could not make one.
+    # The second read found no idle connection and could not make one.
     assert [str(end) for end in ended] == [
+        "the database has not answered for 1.5 s",
         "the database has not answered for 1.5 s",
         "the database cannot be reached: it does not answer",
     ]
@@ -136,7 +137,7 @@ async def test_both_sides_look_for_each_other(deck: Deck, proxied: tuple[Proxy, 
     # The server's end is a Unix socket here, which knows no keep-alive.
     assert found == ["0", "1s", "1s"]
     session = await postgres_session.open_session(
-        proxied[1], connect_timeout=10, command_timeout=1, settings={}
+        proxied[1], connect_timeout=10, command_timeout=1, settings={}, wishes={}
     )
     sock = session._transport.get_extra_info("socket")
     try:
@@ -167,6 +168,7 @@ async def test_a_pooler_that_refuses_settings(database: Database, monkeypatch: p
         connect_timeout=10,
         command_timeout=1,
         settings={"application_name": "jobdeck"},
+        wishes={"plan_cache_mode": "force_generic_plan"},
     )
     await session.close()
-    assert [len(settings) for settings in asked] == [7, 1]
+    assert [len(settings) for settings in asked] == [8, 1]

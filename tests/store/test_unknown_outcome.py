@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import psycopg
 import pytest
 
 from jobdeck.errors import DatabaseUnavailable, OutcomeUnknown
@@ -115,8 +116,8 @@ async def test_cancel_and_retry(deck: Deck, proxy: Proxy, cut: CommitCut) -> Non
     assert kinds == ["enqueued", "cancelled", "retried"]
 
 
-async def test_many_at_once(deck: Deck, proxy: Proxy) -> None:
-    """Every third COMMIT of 200 writers is cut somewhere: each has its run, and no mark of a lost lane is left."""
+async def test_many_at_once(deck: Deck, proxy: Proxy, database_url: str) -> None:
+    """Every third COMMIT of 200 writers is cut somewhere: each has its run. The marks of lost lanes go when old."""
     seen = 0
 
     def every_third(_: frozenset[str]) -> CommitCut | None:
@@ -129,7 +130,11 @@ async def test_many_at_once(deck: Deck, proxy: Proxy) -> None:
     proxy.wanted = lambda kinds: None
     assert len(proxy.cuts) > 3
     assert {row["id"] for row in await deck.rows(runs)} == {run_id for some in ids for run_id in some}
-    assert len(await deck.rows(commit_marks)) <= 2
+    with psycopg.connect(database_url) as other:
+        other.execute("UPDATE commit_marks SET since = 0")
+    async with opened(database_url) as later:
+        await (await team_of(later, "zebra")).enqueue()
+        assert len(await deck.rows(commit_marks)) <= 2
 
 
 async def test_a_commit_that_always_breaks(deck: Deck, proxy: Proxy) -> None:
@@ -159,6 +164,16 @@ async def test_a_database_that_does_not_come_back(
     proxy.mend()
     (row,) = await deck.rows(runs)
     assert caught.value.details()["run_ids"] == [show_id("run", row["id"])]
+
+
+async def test_the_answer_about_a_commit_is_lost_too(deck: Deck, proxy: Proxy) -> None:
+    """Asked again, the database still knows: nothing is stored twice."""
+    await deck.rows(runs)
+    proxy.wanted = lambda kinds: CommitCut.ANSWERED if len(proxy.cuts) < 3 else None
+    run_id = await deck.enqueue()
+    assert was_cut(proxy, CommitCut.ANSWERED, times=3)
+    assert [row["id"] for row in await deck.rows(runs)] == [run_id]
+    assert [row["run_id"] for row in await deck.rows(run_events)] == [run_id]
 
 
 async def test_a_worker_waits_longer_than_a_client(

@@ -6,7 +6,7 @@ While one lane waits for its commit the other fills the next one, so the server 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Concatenate, ParamSpec, TypeVar
 from weakref import WeakSet
@@ -48,11 +48,13 @@ def postgres_engine(
     pooled: bool = False,
     command_timeout: float | None = None,
     sessions: WeakSet[Any] | None = None,
+    wishes: Mapping[str, str] | None = None,
     **pool: Any,
 ) -> AsyncEngine:
     """An engine whose connections asyncpg makes from the whole URL; SQLAlchemy would take it to pieces first.
 
-    `sessions` collects the connections. Without a `command_timeout` the server takes its time.
+    `sessions` collects the connections; `wishes` are settings of the server that they should have. Without a
+    `command_timeout` the server takes its time.
 
     `pooled`: behind a pooler in transaction mode only the nameless prepared statement is used, made anew each time.
     Names would be met by the clients that get the same backend later, and never be dropped from it. Limits of the
@@ -71,6 +73,7 @@ def postgres_engine(
             connect_timeout=connect_timeout,
             command_timeout=None if pooled else command_timeout,
             settings=settings,
+            wishes={} if pooled or wishes is None else wishes,
             **driver,
         )
         if sessions is not None:
@@ -124,7 +127,7 @@ class PostgresDatabase:
         self._sessions: WeakSet[Any] = WeakSet()
         self._pool_size = pool_size
         self._pooled = False
-        self._engine = self._make_engine()
+        self._make_engines()
         self._waiting: list[Unit] = []
         self._wake = asyncio.Event()
         self._lanes: list[asyncio.Task[None]] = []
@@ -135,14 +138,21 @@ class PostgresDatabase:
         self._announcer = Announcer()
         self._listener = NotificationListener(url, self.signals, self._notify, own=self._announcer.name)
 
-    def _make_engine(self, size: int | None = None) -> AsyncEngine:
+    def _make_engines(self) -> None:
+        self._readers = self._make_engine(self._pool_size)
+        # What lanes write is always the same few statements: to plan them anew for every batch took up to a third of
+        # the time of a small one. Lists are asked for in many ways, and their plans depend on what is asked for.
+        self._writers = self._make_engine(_LANES, plan_cache_mode="force_generic_plan")
+
+    def _make_engine(self, size: int, **wishes: str) -> AsyncEngine:
         return postgres_engine(
             self.url,
             self._connect_timeout,
             pooled=self._pooled,
             command_timeout=self._command_timeout,
             sessions=self._sessions,
-            pool_size=size or self._pool_size + _LANES,
+            wishes=wishes,
+            pool_size=size,
             max_overflow=0,
             pool_timeout=30,
             pool_pre_ping=False,
@@ -155,10 +165,10 @@ class PostgresDatabase:
     async def open(self) -> None:
         self._pooled = await is_pooled(self.url, self._connect_timeout)
         if self._pooled:
-            self._engine = self._make_engine()
+            self._make_engines()
         await self.read(lambda conn: conn.exec_driver_sql("SELECT 1").scalar())
         self._lanes = [asyncio.create_task(self._lane(), name=f"jobdeck-lane-{n}") for n in range(_LANES)]
-        self._announcer.start(self._make_engine(size=1))
+        self._announcer.start(self._make_engine(1))
         if not self._pooled:
             await self._listener.start()
 
@@ -178,11 +188,12 @@ class PostgresDatabase:
         await asyncio.gather(*self._lanes, return_exceptions=True)
         await self._doubts.close()
         await self._announcer.stop()
-        await self._engine.dispose()
+        await self._writers.dispose()
+        await self._readers.dispose()
 
     async def _notify(self, channel: str) -> None:
         with translated():
-            async with self._session() as (conn, _), conn.begin():
+            async with self._session(self._readers) as (conn, _), conn.begin():
                 await conn.execute(select(func.pg_notify(channel, "")))
 
     def _abandon(self) -> None:
@@ -247,7 +258,7 @@ class PostgresDatabase:
 
     async def _commit(self, units: list[Unit], marks: Marks) -> Hint:
         try:
-            async with self._session() as (conn, watch):
+            async with self._session(self._writers) as (conn, watch):
                 line = _Line(watch, marks, self._doubts)
                 return await conn.run_sync(
                     lambda sync: commit(sync, units, self.differences, self.offset_us, line)
@@ -261,16 +272,16 @@ class PostgresDatabase:
             return Hint.NONE
 
     @asynccontextmanager
-    async def _session(self) -> AsyncIterator[tuple[AsyncConnection, Watch]]:
+    async def _session(self, engine: AsyncEngine) -> AsyncIterator[tuple[AsyncConnection, Watch]]:
         if self._abandoned:
             raise DatabaseUnavailable("the database is closed")
-        async with self._engine.connect() as conn:
+        async with engine.connect() as conn:
             with Watch(conn, self._patience) as watch:
                 yield conn, watch
 
     async def _was_committed(self, receipt: Receipt) -> bool:
         with translated():
-            async with self._session() as (conn, _):
+            async with self._session(self._readers) as (conn, _):
                 return await conn.run_sync(was_committed, receipt)
 
     async def read(
@@ -291,7 +302,7 @@ class PostgresDatabase:
             return await self._read_once(query)
 
     async def _read_once(self, query: Callable[[Connection], T]) -> T:
-        async with self._session() as (conn, _):
+        async with self._session(self._readers) as (conn, _):
             await conn.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             async with conn.begin():
                 return await conn.run_sync(query)
@@ -300,5 +311,5 @@ class PostgresDatabase:
         return self.differences.now(conn, self.offset_us)
 
     def checked_out(self) -> int:
-        checkedout: Callable[[], int] = getattr(self._engine.pool, "checkedout", lambda: 0)
+        checkedout: Callable[[], int] = getattr(self._readers.pool, "checkedout", lambda: 0)
         return checkedout()

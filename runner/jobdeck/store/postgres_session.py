@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -24,20 +25,23 @@ async def open_session(
     *,
     connect_timeout: float,
     command_timeout: float | None,
-    settings: dict[str, str],
+    settings: Mapping[str, str],
+    wishes: Mapping[str, str],
     **driver: Any,
 ) -> asyncpg.Connection[Any]:
     """Connect. The server ends a command after `command_timeout` seconds, and a transaction that idles for as long.
 
-    So what a vanished client had locked is free again. A pooler that refuses such settings is asked without them.
+    So what a vanished client had locked is free again. A pooler that refuses such settings, or one of the `wishes`, is
+    asked without them.
     """
-    limits = {} if command_timeout is None else _server_limits(command_timeout)
+    wanted = {**settings, **wishes}
+    if command_timeout is not None:
+        wanted |= _server_limits(command_timeout)
     try:
-        session = await asyncpg.connect(
-            dsn, timeout=connect_timeout, server_settings=settings | limits, **driver
-        )
+        session = await asyncpg.connect(dsn, timeout=connect_timeout, server_settings=wanted, **driver)
     except asyncpg.ProtocolViolationError:
-        session = await asyncpg.connect(dsn, timeout=connect_timeout, server_settings=settings, **driver)
+        kept = dict(settings)
+        session = await asyncpg.connect(dsn, timeout=connect_timeout, server_settings=kept, **driver)
     _keep_alive(session)
     return session
 

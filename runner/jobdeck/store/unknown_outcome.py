@@ -47,7 +47,6 @@ _ASK = text(
     "INSERT INTO commit_marks AS mark (lane, number, since) VALUES (:lane, 0, 0)"
     " ON CONFLICT (lane) DO UPDATE SET number = mark.number RETURNING number"
 ).bindparams(_lane)
-_FORGET = text("DELETE FROM commit_marks WHERE lane = :lane").bindparams(_lane)
 _FORGET_OLD = text(
     "DELETE FROM commit_marks WHERE lane IN (SELECT lane FROM commit_marks WHERE since < :before"
     " ORDER BY since LIMIT 100 FOR UPDATE SKIP LOCKED)"
@@ -85,10 +84,12 @@ class Marks:
 
 
 def was_committed(conn: Connection, receipt: Receipt) -> bool:
-    """Whether the transaction with this receipt is stored. Waits for its end."""
+    """Whether the transaction with this receipt is stored. Waits for its end.
+
+    The mark stays, for this answer may be lost too.
+    """
     with conn.begin():
         number = int(conn.execute(_ASK, {"lane": receipt.lane}).scalar_one())
-        conn.execute(_FORGET, {"lane": receipt.lane})
     return number >= receipt.number
 
 

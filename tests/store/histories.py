@@ -27,7 +27,7 @@ PLANNERS: Final = {"sqlite": ("measured", "blind"), "postgresql": ("custom", "ge
 values of one call, or once for all, as it may do for a statement that is used again."""
 
 _STEPS: Final = 50
-_STATEMENT = re.compile(r"\s*(SELECT|UPDATE|DELETE|WITH)\b")
+_STATEMENT = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,10 @@ def _steps(tx: Tx, planner: str, work: Callable[[], object]) -> int:
 
 
 def _pages(tx: Tx, planner: str, work: Callable[[], object]) -> int:
-    with _noted(tx.conn) as seen:
+    # Once to see which statements there are; after it is taken back each of them is done again, and its pages counted.
+    with _noted(tx.conn) as seen, tx.conn.begin_nested() as savepoint:
         work()
+        savepoint.rollback()
     tx.conn.execute(text(f"SET LOCAL plan_cache_mode = force_{planner}_plan"))
     return sum(_pages_of(tx.conn, *statement) for statement in seen if _STATEMENT.match(statement[0]))
 

@@ -8,9 +8,11 @@ import pytest
 from sqlalchemy import func, select
 
 from jobdeck import Context, handler
+from jobdeck.engine.pump import Pump
 from jobdeck.engine.worker import WorkerEnd
 from jobdeck.states import Status
 from jobdeck.store.schema import leases
+from jobdeck.testing import FakeClock
 from tests.engine.bench import Bench, started
 from tests.engine.faults import FaultyDatabase
 from tests.engine.gate import Gate
@@ -64,6 +66,46 @@ async def test_a_stop_waits_for_a_claim_under_way(bench: Bench) -> None:
     assert (run.status, run.failures, run.crash_count) == (Status.PENDING, 0, 0)
     held = select(func.count()).select_from(leases)
     assert await bench.read(lambda conn: conn.execute(held).scalar_one()) == 0
+
+
+async def test_runs_of_an_answer_that_is_older_than_their_leases_are_not_begun(bench: Bench) -> None:
+    """Others may hold them by then."""
+    ran = []
+
+    @handler("work")
+    async def work(ctx: Context) -> None:
+        ran.append(ctx.attempt)
+
+    answer = Gate()
+    clock = FakeClock()
+    faulty = FaultyDatabase(bench.database)
+    faulty.hanging["claim"] = answer
+    run_id = await bench.trigger(work)
+    async with bench.working(work, parts={"database": faulty, "clock": clock}, lease=30.0):
+        while not faulty.calls["claim"]:
+            await asyncio.sleep(0)
+        clock.advance(31.0)
+        answer.open()
+        await bench.until(run_id, lambda run: run.status is Status.RUNNING)
+        await asyncio.sleep(0)
+    assert ran == []
+
+
+async def test_a_write_that_cannot_be_taken_in_ends_the_worker(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not know any more what it holds, and must not hang in silence."""
+
+    @handler("work")
+    async def work(ctx: Context) -> None: ...
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a bug in the pump")
+
+    monkeypatch.setattr(Pump, "_start", broken)
+    await bench.trigger(work)
+    with pytest.raises(ZeroDivisionError, match="a bug in the pump"):
+        await bench.worker(work).run()
 
 
 async def test_a_claim_that_fails_for_no_database_ends_the_worker(bench: Bench) -> None:

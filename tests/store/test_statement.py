@@ -13,7 +13,7 @@ from jobdeck.ids import new_id
 from jobdeck.store.database import Database
 from jobdeck.store.differences import Differences
 from jobdeck.store.given import Rows
-from jobdeck.store.schema import run_counts, workers
+from jobdeck.store.schema import checkpoints, run_counts, workers
 from jobdeck.store.statement import statement
 from jobdeck.store.transaction import Rank, Tx, verb
 
@@ -22,6 +22,7 @@ _plain = Rows(run_counts, ("team_id", "status", "slot", "runs"))
 _keys = ("team_id", "status", "slot")
 _adding = Rows(run_counts, ("team_id", "status", "slot", "runs"), keys=_keys, adds="runs", or_new=True)
 _setting = Rows(run_counts, ("slot", "runs", "team_id", "status"), keys=_keys)
+_checkpoints = Rows(checkpoints, ("run_id", "fence", "state", "updated_at"))
 _growing = Rows(run_counts, ("team_id", "runs"), keys=("team_id",), adds="runs")
 
 
@@ -101,6 +102,25 @@ async def test_any_number_of_rows_is_written(database: Database, count: int) -> 
     rows = [(TEAM, f"status {number % 3}", number, number) for number in range(count)]
     await database.write(act, lambda tx: _plain.write(tx, rows))
     assert await stored(database) == {row[:3]: row[3] for row in rows}
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"])
+async def test_statements_keep_little_of_what_they_were_given(database: Database) -> None:
+    """The driver keeps statements with their last values: large rows go in few at a time, small ones in bounds."""
+    sizes: list[int] = []
+
+    def look(tx: Tx) -> None:
+        driver: Any = tx.conn.connection.driver_connection
+        driver.set_trace_callback(lambda sql: sizes.append(len(sql)))
+        try:
+            _checkpoints.write(tx, [(new_id(), 1, str(n % 10) * 100_000, 7) for n in range(20)])
+            _plain.write(tx, [(TEAM, "y", slot, slot) for slot in range(1_000)])
+        finally:
+            driver.set_trace_callback(None)
+
+    await database.write(act, look)
+    assert max(sizes) < 300_000
+    assert len(sizes) == 10 + 8
 
 
 def test_flags_come_back_as_flags() -> None:

@@ -16,7 +16,8 @@ from jobdeck.states import AttemptOutcome, Status
 from jobdeck.store import unknown_outcome
 from jobdeck.store.counts import counts
 from jobdeck.store.finish import Finish, finish
-from jobdeck.store.leases import report
+from jobdeck.store.leases import LeaseCheck, check_lease, report
+from jobdeck.store.open import database_of
 from jobdeck.store.schema import attempts, commit_marks, leases, run_events, run_logs, runs
 from jobdeck.verdict import Ending
 from tests.databases import opened
@@ -174,6 +175,41 @@ async def test_the_answer_about_a_commit_is_lost_too(deck: Deck, proxy: Proxy) -
     assert was_cut(proxy, CommitCut.ANSWERED, times=3)
     assert [row["id"] for row in await deck.rows(runs)] == [run_id]
     assert [row["run_id"] for row in await deck.rows(run_events)] == [run_id]
+
+
+@pytest.mark.parametrize("server", ["refuses", "says nothing"])
+async def test_closing_while_nobody_knows(proxied: tuple[Proxy, str], server: str) -> None:
+    """Whoever waits for the outcome of a commit is told that nobody knows; closing takes no longer for it."""
+    proxy, url = proxied
+    database = database_of(url)
+    await database.open()
+    deck = await team_of(database, "acme")
+    run = await deck.started()
+
+    def last(kinds: frozenset[str]) -> CommitCut | None:
+        proxy.refusing = server == "refuses"
+        return CommitCut.ANSWERED
+
+    proxy.wanted = last
+    ending = Finish(run.id, run.fence, Ending(AttemptOutcome.COMPLETED))
+    finishing = asyncio.create_task(deck.database.write(finish, ending))
+    while not proxy.cuts:
+        await asyncio.sleep(0)
+    if server == "says nothing":
+        proxy.fall_silent()
+    async with asyncio.timeout(10):
+        await database.close()
+        with pytest.raises(OutcomeUnknown):
+            await finishing
+
+
+async def test_what_may_be_asked_again_does_not_wait(deck: Deck, proxy: Proxy) -> None:
+    """A look at a lease whose COMMIT got no answer fails at once: the answer would be that of another time."""
+    run = await deck.started()
+    proxy.wanted = lambda kinds: CommitCut.ANSWERED if not proxy.cuts else None
+    with pytest.raises(DatabaseUnavailable):
+        await deck.database.write(check_lease, LeaseCheck(run.id, run.fence))
+    await deck.database.write(check_lease, LeaseCheck(run.id, run.fence))
 
 
 async def test_a_worker_waits_longer_than_a_client(

@@ -80,7 +80,7 @@ class Pump:
         self._asked = 0
         self._news = 0
         self._looked = -1
-        self._store_after = 0.0
+        self._store_pauses = False
         self._say_after = 0.0
         self._failure: Exception | None = None
         self._poll = options.poll
@@ -134,9 +134,9 @@ class Pump:
         self.wake()
 
     def join_write(self) -> None:
-        """Claim in the transaction of what the caller writes next, without a pause in between: a new run, say.
+        """Claim along with what the caller writes next, without a pause in between: a new run, say.
 
-        So one commit stores a run and takes it. On the engine's loop.
+        So one commit usually stores a run and takes it. On the engine's loop.
         """
         if self._accepting and self.slots.free > self._asked:
             self._news += 1
@@ -208,8 +208,7 @@ class Pump:
             self._attention.set()
 
     def _next_move(self) -> _Move | None:
-        now = time.monotonic()
-        may_store = not self.reporter.busy and now >= self._store_after
+        may_store = not self.reporter.busy and not self._store_pauses
         ended = self.slots.take_unstored(self._most) if may_store else []
         request = self._request()
         if not ended and request is None:
@@ -254,7 +253,8 @@ class Pump:
             self._take_moved(move, results)
         except Exception as error:
             # Whoever delivers must not fail for it, and a worker that does not know what it holds must end.
-            self._failure = error
+            _log.exception("what a write has brought cannot be taken in")
+            self._failure = self._failure or error
             self._attention.set()
 
     def _take_moved(self, move: _Move, results: Results) -> None:
@@ -296,11 +296,16 @@ class Pump:
         if isinstance(result, Exception):
             self._looked = self._news
             if isinstance(result, DatabaseError):
-                _log.warning("cannot claim: %s", result)
+                self._warn("cannot claim: %s", result)
             else:
                 self._failure = result
                 self._attention.set()
             return
+        if self._parts.clock.monotonic() - move.sent_at > request.lease_us / 1_000_000:
+            _log.warning(
+                "an answer came after %d leases had ended; their runs are left to others", len(result)
+            )
+            result = []
         if len(result) < request.limit:
             self._looked = max(self._looked, move.news)
         if result:
@@ -357,12 +362,20 @@ class Pump:
         self.slots.stored(done)
         if again:
             self.slots.not_stored(again)
-            now = time.monotonic()
-            self._store_after = now + _STORE_AGAIN
-            if now >= self._say_after:
-                self._say_after = now + _SAY_AGAIN
-                _log.warning("%d outcomes wait to be stored: %s", len(again), failure)
-            asyncio.get_running_loop().call_later(_STORE_AGAIN, self.wake)
+            self._warn("%d outcomes wait to be stored: %s", len(again), failure)
+            self._store_pauses = True
+            asyncio.get_running_loop().call_later(_STORE_AGAIN, self._store_again)
+
+    def _store_again(self) -> None:
+        self._store_pauses = False
+        self._move()
+
+    def _warn(self, words: str, *about: object) -> None:
+        """Say that the database fails; once in a while, not at every try."""
+        now = time.monotonic()
+        if now >= self._say_after:
+            self._say_after = now + _SAY_AGAIN
+            _log.warning(words, *about)
 
     def _with_backoff(self, execution: Execution, ending: Ending) -> Ending:
         if ending.outcome not in _FAILED or ending.retry_in_us is not None:

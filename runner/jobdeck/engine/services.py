@@ -49,12 +49,9 @@ class RunServices:
     async def enqueue_child(
         self, run: ClaimedRun, job_type: str, params: Mapping[str, Any], options: Mapping[str, Any]
     ) -> UUID:
-        def ask() -> Awaitable[UUID]:
-            if not _LATER & options.keys():
-                self._pump.join_write()
-            return self._enqueue_child(run, job_type, params, options)
-
-        return await self._patiently(run, ask)
+        if not _LATER & options.keys():
+            self._pump.join_write()
+        return await self._patiently(run, lambda: self._enqueue_child(run, job_type, params, options))
 
     async def _patiently(self, run: ClaimedRun, ask: Callable[[], Awaitable[T]]) -> T:
         pause = _PAUSE_MIN

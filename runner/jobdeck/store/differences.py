@@ -51,7 +51,7 @@ class Given:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class LockedRows:
     """Rows of a table that belong to given ones, by their key; nobody else changes them any more."""
 
     rows: FromClause
@@ -110,7 +110,7 @@ class Differences(Protocol):
     def given(self, columns: Sequence[Column[Any]], shared: Collection[Column[Any]]) -> Given:
         """Rows to be given as parameters named by the columns; `shared` ones are single values."""
 
-    def hold(self, given: Given) -> Held:
+    def hold(self, given: Given) -> LockedRows:
         """The rows of the table of the first column, its key, locked in the order of their keys."""
 
     def together(self, statements: Sequence[Change]) -> Sequence[Change]:

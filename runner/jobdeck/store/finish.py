@@ -24,7 +24,7 @@ from sqlalchemy import (
 from jobdeck.errors import JobdeckError
 from jobdeck.states import AttemptOutcome, Status
 from jobdeck.store.columns import word
-from jobdeck.store.differences import Change, Differences, Given, Held
+from jobdeck.store.differences import Change, Differences, Given, LockedRows
 from jobdeck.store.given import GivenRows, insert_given
 from jobdeck.store.leases import Report, stale, write_reports
 from jobdeck.store.locks import Locks
@@ -195,7 +195,7 @@ def _write_endings(differences: Differences, given: Given) -> list[Change]:
     ]
 
 
-def _close_runs(given: Given, lease: Held) -> Update:
+def _close_runs(given: Given, lease: LockedRows) -> Update:
     changed = ("status", "due_at", "finished_at", "failures", "crash_count", "failure_kind")
     values = {name: given.values[name] for name in (*changed, "error", "traceback", "result")}
     values |= {name: lease.rows.c[name] for name in _REPORTED}
@@ -204,7 +204,7 @@ def _close_runs(given: Given, lease: Held) -> Update:
     return update(runs).where(given.present, *is_run, lease.belongs).values(values)
 
 
-def _keep_attempts(differences: Differences, given: Given, lease: Held) -> Insert:
+def _keep_attempts(differences: Differences, given: Given, lease: LockedRows) -> Insert:
     names = ("run_id", "fence", "attempt", "outcome", "error", "traceback")
     values = {name: given.values[name] for name in names} | {"finished_at": given.values["at"]}
     values |= {name: lease.rows.c[name] for name in ("worker_id", "worker")}

@@ -1,13 +1,13 @@
 """Many rows written at once: given as tuples, and used by one statement or several.
 
-They go to the database as they are, an array for each column on PostgreSQL and a list of VALUES on SQLite, so a
-statement costs what it does in there, not once more for every row.
+They go to the database as sets, an array for each column on PostgreSQL and lists of VALUES on SQLite, so a statement
+costs what it does in there, not once more for every row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final, TypeAlias
 
 from sqlalchemy import Column, ColumnElement, Insert, Table, Update, update
@@ -22,7 +22,9 @@ Build: TypeAlias = Callable[[Differences, Given], Sequence[Change]]
 _Prepared: TypeAlias = list[tuple[str, tuple[str, ...]]]
 
 _MOST: Final = 1_000
-"""Rows of one statement: SQLite knows 32,766 parameters, and a statement here at most 24 columns."""
+"""Rows given at once."""
+_PREPARED: Final = 256
+"""Statements kept for each use: which columns are the same in all rows differs from batch to batch."""
 
 
 class GivenRows:
@@ -34,7 +36,7 @@ class GivenRows:
     def __init__(self, columns: Sequence[Column[Any]], build: Build) -> None:
         self._columns = columns
         self._build = build
-        self._prepared = cache(self._prepare)
+        self._prepared = lru_cache(_PREPARED)(self._prepare)
         self._converts = cache(self._find_converts)
 
     def write(self, tx: Tx, rows: Sequence[Sequence[Any]]) -> None:

@@ -36,9 +36,10 @@ _LANES = 2
 # Few enough that a large batch is written by all lanes at the same time.
 _ITEMS_PER_COMMIT = 250
 # What waits is worth a second transaction from so many items on: then idle lanes share it.
-_SHARED_FROM = 32
+_SPLIT_FROM = 32
 # Seconds, for the server to take what waits and be told good-bye.
 _CLOSE_WITHIN = 3.0
+_SESSIONS_END_WITHIN = 0.5
 
 
 def postgres_engine(
@@ -179,14 +180,20 @@ class PostgresDatabase:
         # What a session says as it is closed is of no use to anybody any more.
         ending.add_done_callback(lambda done: done.cancelled() or done.exception())
         await asyncio.wait({ending}, timeout=_CLOSE_WITHIN)
+        self._doubts.give_up()
         self._abandon()
+        # Who waits for an answer to a COMMIT has lost its session now, and can say that nobody knows; only who still
+        # tries to connect goes on.
+        await asyncio.wait({ending}, timeout=_SESSIONS_END_WITHIN)
         ending.cancel()
         await asyncio.wait({ending}, timeout=_CLOSE_WITHIN)
         await self._listener.stop()
 
     async def _end(self) -> None:
-        await asyncio.gather(*self._lanes, return_exceptions=True)
-        await self._doubts.close()
+        try:
+            await asyncio.gather(*self._lanes, return_exceptions=True)
+        finally:
+            await self._doubts.close()
         await self._announcer.stop()
         await self._writers.dispose()
         await self._readers.dispose()
@@ -247,7 +254,7 @@ class PostgresDatabase:
     def _take(self) -> list[Unit]:
         """What the next transaction of a lane writes: its share, where others are idle."""
         mine, rest = self._waiting, []
-        if self._idle_lanes > 1 and sum(len(unit.items) for unit in mine) >= _SHARED_FROM:
+        if self._idle_lanes > 1 and sum(len(unit.items) for unit in mine) >= _SPLIT_FROM:
             groups = list(dict.fromkeys(unit.group for unit in mine))
             chosen = set(groups[: -(-len(groups) // self._idle_lanes)])
             rest = [unit for unit in mine if unit.group not in chosen]

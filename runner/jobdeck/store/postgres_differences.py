@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, asyncpg
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 
-from jobdeck.store.differences import Change, Given, Held
+from jobdeck.store.differences import Change, Given, LockedRows
 
 CHANNEL = "jobdeck"
 # So many transactions of one team can commit at the same time, give or take.
@@ -91,11 +91,11 @@ class PostgresDifferences:
         }
         return Given(source, values, true(), columns[0])
 
-    def hold(self, given: Given) -> Held:
+    def hold(self, given: Given) -> LockedRows:
         key = given.key
         held = self.locked(select(key.table).where(self.in_query(key, given.keys)), by=key).cte("held")
         key_held = held.c[key.name]
-        return Held(held, select(key_held), key_held == given.values[key.name])
+        return LockedRows(held, select(key_held), key_held == given.values[key.name])
 
     def together(self, statements: Sequence[Change]) -> Sequence[Change]:
         *others, last = statements

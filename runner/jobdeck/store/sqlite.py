@@ -61,7 +61,8 @@ class SqliteDatabase:
         await asyncio.to_thread(self._writer.stop)
         self._peers.close()
         await asyncio.to_thread(self._reading.shutdown)
-        self._readers.dispose()
+        # Whoever closes last writes the log into the file.
+        await asyncio.to_thread(self._readers.dispose)
 
     async def write(self, verb: Verb[I, R], item: I) -> R:
         ((result,),) = await self._commit([(verb, [item])])

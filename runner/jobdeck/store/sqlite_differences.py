@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from itertools import chain
 from typing import Any, ClassVar
 from uuid import UUID
@@ -28,10 +29,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import sqlite
 
-from jobdeck.store.differences import Change, Given, Held, padded
+from jobdeck.store.differences import Change, Given, LockedRows, padded
 from jobdeck.store.schema import runs
 
 _GIVEN = "given"
+_ROWS_AT_ONCE = 128
+_BYTES_AT_ONCE = 262_144
 # The ids of teams, projects and workers come again and again, and to make a UUID costs more than to read its row.
 _id = lru_cache(4_096)(lambda value: UUID(bytes=value))
 
@@ -90,8 +93,8 @@ class SqliteDifferences:
         }
         return Given(source, values, source.c[columns[0].name].is_not(None), columns[0])
 
-    def hold(self, given: Given) -> Held:
-        return Held(given.key.table, given.keys, given.key == given.values[given.key.name])
+    def hold(self, given: Given) -> LockedRows:
+        return LockedRows(given.key.table, given.keys, given.key == given.values[given.key.name])
 
     def together(self, statements: Sequence[Change]) -> Sequence[Change]:
         return statements
@@ -104,10 +107,16 @@ class SqliteDifferences:
         many: Mapping[str, Sequence[Any]],
         single: Mapping[str, Any],
     ) -> None:
-        rows = list(chain.from_iterable(zip(*many.values(), strict=True)))
-        size = padded(len(rows) // len(many))
-        rows += [None] * (size * len(many) - len(rows))
-        self.execute(conn, _given_rows(tuple(many), size) + sql, rows + [single[name] for name in order])
+        used = {name: many[name] for name in _used(sql, tuple(many))}
+        size, step = len(next(iter(used.values()))), _step(used)
+        for start in range(0, size, step):
+            rows = list(
+                chain.from_iterable(zip(*(each[start : start + step] for each in used.values()), strict=True))
+            )
+            places = padded(min(step, size - start))
+            rows += [None] * (places * len(used) - len(rows))
+            bound = rows + [single[name] for name in order]
+            self.execute(conn, _given_rows(tuple(used), places) + sql, bound)
 
     def count_slot(self) -> int:
         return 0
@@ -137,7 +146,22 @@ class SqliteDifferences:
         return func.lower(column).contains(part.lower(), autoescape=True)
 
 
-@cache
+@lru_cache(512)
+def _used(sql: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The given columns that a statement uses: the first one stands in the condition of each."""
+    return tuple(name for name in names if re.search(rf"\b{_GIVEN}\.{name}\b", sql))
+
+
+def _step(given: Mapping[str, Sequence[Any]]) -> int:
+    """How many rows go into one statement.
+
+    The driver keeps statements with what they were given last, so neither many nor large rows may go into one.
+    """
+    texts = (value for values in given.values() for value in values if isinstance(value, str))
+    return max(1, min(_ROWS_AT_ONCE, _BYTES_AT_ONCE // max(map(len, texts), default=1)))
+
+
+@lru_cache(512)
 def _given_rows(names: tuple[str, ...], size: int) -> str:
     places = "(" + ", ".join("?" * len(names)) + ")"
     return f"WITH {_GIVEN}({', '.join(names)}) AS (VALUES {', '.join([places] * size)}) "

@@ -1,7 +1,7 @@
 """Engines of a SQLite file: how its connections are set up, and how long they wait for each other.
 
-Settings and their reasons were measured (docs/design notes in CONTRIBUTING): `BEGIN IMMEDIATE` is the only form in
-which no process loses a race or starves, and FULL is what makes an accepted run durable.
+`BEGIN IMMEDIATE` is the only form in which no process loses a race or starves (measured), and FULL is what makes an
+accepted run durable.
 """
 
 from __future__ import annotations

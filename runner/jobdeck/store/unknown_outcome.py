@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
@@ -20,6 +21,7 @@ from sqlalchemy import BigInteger, Connection, bindparam, text
 from jobdeck.errors import DatabaseError, DatabaseUnavailable, OutcomeUnknown
 from jobdeck.store.batch import Unit
 from jobdeck.store.columns import Id
+from jobdeck.store.leases import check_lease, save_checkpoint
 from jobdeck.store.transaction import Hint, Rank
 
 # Seconds. How long people and programs that ask for something are left without an answer while the database is away;
@@ -103,6 +105,13 @@ class Doubt:
     hints: Hint
 
 
+def _repeatable(units: Sequence[Unit]) -> list[Unit]:
+    """Signs of life, checkpoints, and questions whose answer would be that of another time."""
+    return [
+        unit for unit in units if unit.verb.rank is Rank.BEAT or unit.verb in (check_lease, save_checkpoint)
+    ]
+
+
 class Doubts:
     """Settles doubts beside the lanes, which meanwhile go on with what can be committed."""
 
@@ -121,20 +130,24 @@ class Doubts:
         self._given_up = False
 
     def add(self, doubt: Doubt) -> None:
-        """Find out what became of it. Beats do not wait for that: they may be repeated whatever it was."""
-        beats = [unit for unit in doubt.units if unit.verb.rank is Rank.BEAT]
-        self._end(beats, DatabaseUnavailable("the connection to the database broke"))
+        """Find out what became of it. What may be repeated whatever it was does not wait for that."""
+        self._end(_repeatable(doubt.units), DatabaseUnavailable("the connection to the database broke"))
         task = asyncio.create_task(self._resolve(doubt), name="jobdeck-doubt")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Whoever still waits is told that nobody knows."""
-        self._given_up = True
+        """Whoever still waits is told that nobody knows, once the questions under way are answered."""
+        self.give_up()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def give_up(self) -> None:
+        """Ask no more."""
+        self._given_up = True
+
     async def _resolve(self, doubt: Doubt) -> None:
-        left = [unit for unit in doubt.units if unit.verb.rank is not Rank.BEAT]
+        repeatable = _repeatable(doubt.units)
+        left = [unit for unit in doubt.units if unit not in repeatable]
         committed = await self._find_out(doubt.receipt, left, _PATIENCE)
         if committed is None and not self._given_up:
             asked = [unit for unit in left if unit.verb.rank not in _OF_WORKERS]
@@ -147,6 +160,9 @@ class Doubts:
             self._settled(doubt.units, doubt.hints)
         elif committed is None:
             self._end(left, OutcomeUnknown())
+        elif self._given_up:
+            # Nobody is left to do it again.
+            self._end(left, DatabaseUnavailable("the database is closed"))
         else:
             self._try_again(left)
 
@@ -155,8 +171,8 @@ class Doubts:
         pause = _PAUSE_MIN
         while units and not self._given_up and time.monotonic() < over:
             try:
-                return await self._ask(receipt)
-            except DatabaseError:
+                with suppress(DatabaseError):
+                    return await self._ask(receipt)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _PAUSE_MAX)
             except asyncio.CancelledError:

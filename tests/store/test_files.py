@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -158,3 +159,26 @@ async def test_the_driver_of_postgresql_is_an_extra(monkeypatch: pytest.MonkeyPa
         database_of(url)
     with pytest.raises(ConfigError, match=r"pip install \"jobdeck\[postgres\]\""):
         await upgrade(url)
+
+
+async def test_to_open_a_file_again_takes_no_lock_away(tmp_path: Path) -> None:
+    """Where this process opens the file twice, another one that comes and goes must not remove the log in use.
+
+    What is committed afterwards is in the file for everybody.
+    """
+    url = f"sqlite:///{tmp_path / 'jobs.db'}"
+    await upgrade(url)
+    async with opened(url) as database:
+        team = await team_of(database, "acme")
+        async with opened(url):
+            ...
+        await upgrade(url)
+        assert _count_elsewhere(tmp_path / "jobs.db") == 0
+        await team.enqueue()
+        assert _count_elsewhere(tmp_path / "jobs.db") == 1
+
+
+def _count_elsewhere(path: Path) -> int:
+    """How many runs another process finds; it is the last one to close as far as locks tell."""
+    code = f"import sqlite3; print(sqlite3.connect({str(path)!r}).execute('SELECT count(*) FROM runs').fetchone()[0])"
+    return int(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout)

@@ -6,6 +6,7 @@ accepted run durable.
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import stat
@@ -122,19 +123,32 @@ def _pragma(connection: Any, pragma: str) -> None:
 
 
 def prepare_file(path: Path) -> None:
-    """Make the file private before SQLite opens it; refuse one that is a link or belongs to somebody else."""
+    """Make the file private before SQLite opens it; refuse one that is a link or belongs to somebody else.
+
+    A file that is there is looked at and never opened: to close it again would take away the locks of all connections
+    that this process has to it, and another process might then remove the log that they go on writing.
+    """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        except FileExistsError:
+            _check_file(path)
     except OSError as error:
         raise DatabaseRefused(f"the database file {path} cannot be opened: {error.strerror}") from None
-    try:
-        facts = os.fstat(descriptor)
-        if facts.st_uid not in (os.getuid(), 0) and os.getuid() != 0:
-            raise ConfigError(f"the database file {path} belongs to another user")
-        if not stat.S_ISREG(facts.st_mode):
-            raise ConfigError(f"the database file {path} is not a regular file")
-        if facts.st_size == 0:
-            os.fchmod(descriptor, 0o600)
-    finally:
-        os.close(descriptor)
+
+
+def _check_file(path: Path) -> None:
+    facts = os.lstat(path)
+    if stat.S_ISLNK(facts.st_mode):
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    if stat.S_ISDIR(facts.st_mode):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if facts.st_uid not in (os.getuid(), 0) and os.getuid() != 0:
+        raise ConfigError(f"the database file {path} belongs to another user")
+    if not stat.S_ISREG(facts.st_mode):
+        raise ConfigError(f"the database file {path} is not a regular file")
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+    if facts.st_size == 0:
+        path.chmod(0o600)

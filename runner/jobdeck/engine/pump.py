@@ -301,7 +301,7 @@ class Pump:
                 self._failure = result
                 self._attention.set()
             return
-        if self._parts.clock.monotonic() - move.sent_at > request.lease_us / 1_000_000:
+        if result and self._parts.clock.monotonic() - move.sent_at > request.lease_us / 1_000_000:
             _log.warning(
                 "an answer came after %d leases had ended; their runs are left to others", len(result)
             )

@@ -55,7 +55,7 @@ async def test_r08_restarted_under_load(server_case: Case, own_server: PostgresS
             await asyncio.to_thread(own_server.stop)
             await asyncio.to_thread(own_server.start)
             back.append(time.monotonic())
-        await asyncio.sleep(1.0)
+        await case.until(lambda: bool(_effects_after(case.ledger.read(), back[-1])))
         over.set()
         refused = await load
         await case.settled(patience=300)
@@ -100,8 +100,12 @@ async def _load(case: Case, client: Client, over: asyncio.Event) -> int:
 
 def _pauses(entries: Sequence[Entry], back: Sequence[float]) -> list[float]:
     """Seconds from each time the server was there again until the next effect."""
+    return [_effects_after(entries, at)[0] - at for at in back]
+
+
+def _effects_after(entries: Sequence[Entry], at: float) -> list[float]:
     ends = sorted(entry.end or 0.0 for entry in of_kind(entries, Kind.EFFECT))
-    return [next(end for end in ends if end > at) - at for at in back]
+    return [end for end in ends if end > at]
 
 
 def _leaks(workers: Sequence[Worker], before: dict[int, Holdings]) -> list[Breach]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 
 import pytest
 
@@ -73,12 +72,15 @@ async def test_a_run_and_its_event_are_one(deck: Deck) -> None:
 
 
 async def test_a_batch_larger_than_a_transaction_keeps_its_order(deck: Deck) -> None:
-    """2,500 runs take several transactions; results and created_at follow the order of the request."""
+    """2,500 runs take several transactions, of which two may run at the same time: ids follow the order asked for."""
     ids = await deck.enqueue_many(2_500)
     stored = {row["id"]: row["created_at"] for row in await deck.rows(runs)}
     assert list(stored) == ids == sorted(ids)
     times = list(stored.values())
-    assert all(before <= after for before, after in pairwise(times))
+    pieces = [set(times[start : start + 250]) for start in range(0, len(times), 250)]
+    assert all(len(piece) == 1 for piece in pieces), "a transaction has one time"
+    if deck.database.differences.name == "sqlite":
+        assert times == sorted(times)
 
 
 async def test_nothing_to_enqueue_is_no_transaction(deck: Deck) -> None:

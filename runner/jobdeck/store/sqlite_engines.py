@@ -148,7 +148,7 @@ def _check_file(path: Path) -> None:
         raise ConfigError(f"the database file {path} belongs to another user")
     if not stat.S_ISREG(facts.st_mode):
         raise ConfigError(f"the database file {path} is not a regular file")
-    if not os.access(path, os.R_OK | os.W_OK):
+    if not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
         raise OSError(errno.EACCES, os.strerror(errno.EACCES))
     if facts.st_size == 0:
         path.chmod(0o600)

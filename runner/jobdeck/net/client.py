@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeAlias, TypeVar
 
-import certifi
 import httpcore
 
 from jobdeck.clock import Clock, SystemClock
@@ -65,9 +64,7 @@ class GuardedClient:
         self._deadline = _positive("deadline", deadline)
         self._user_agent = user_agent
         self._system = SystemResolver()
-        tls = ssl_context or ssl.create_default_context(cafile=certifi.where())
-        tls.set_alpn_protocols(["http/1.1"])
-        self._pool = Pool(Connector(policy, resolver or self._system, tls, dialer))
+        self._pool = Pool(Connector(policy, resolver or self._system, ssl_context, dialer))
 
     async def __aenter__(self) -> Self:
         return self

@@ -8,6 +8,7 @@ import ssl
 from ipaddress import IPv6Address, ip_address
 from typing import Any, Final
 
+import certifi
 import httpcore
 
 from jobdeck.net.address import AddressPolicy, unwrap
@@ -52,7 +53,7 @@ class Connector:
         self,
         policy: AddressPolicy,
         resolver: Resolver,
-        ssl_context: ssl.SSLContext,
+        ssl_context: ssl.SSLContext | None,
         dialer: httpcore.AsyncNetworkBackend | None,
     ) -> None:
         self._policy = policy
@@ -74,7 +75,7 @@ class Connector:
         try:
             _check_peer(stream, address, exchange)
             if url.secure:
-                stream = await stream.start_tls(self._ssl_context, url.host)
+                stream = await stream.start_tls(self._tls(), url.host)
         except BaseException as error:
             # AnyIOStream closes itself when TLS fails, but not when the handshake is cancelled.
             await stream.aclose()
@@ -82,6 +83,13 @@ class Connector:
                 raise ConnectFailed(f"{url.origin} did not accept TLS: {explain(error)}") from error
             raise
         return GuardedStream(stream, exchange)
+
+    def _tls(self) -> ssl.SSLContext:
+        # With the first use: the certificates are 3 MiB, which most workers do without.
+        if self._ssl_context is None:
+            self._ssl_context = ssl.create_default_context(cafile=certifi.where())
+        self._ssl_context.set_alpn_protocols(["http/1.1"])
+        return self._ssl_context
 
     async def _resolve(self, host: str, port: int) -> list[IPAddress]:
         try:

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, LargeBinary, Text, literal_column
-from sqlalchemy.dialects import postgresql
+from sqlalchemy import ColumnElement, LargeBinary, Text, Uuid, literal_column
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
@@ -22,7 +21,7 @@ class Id(TypeDecorator[UUID]):
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         if dialect.name == "postgresql":
-            return dialect.type_descriptor(postgresql.UUID(as_uuid=True))
+            return dialect.type_descriptor(Uuid())
         return dialect.type_descriptor(LargeBinary(16))
 
     def process_bind_param(self, value: UUID | None, dialect: Dialect) -> Any:

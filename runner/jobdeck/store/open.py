@@ -13,7 +13,6 @@ from jobdeck.errors import ConfigError
 from jobdeck.store.database import Database
 from jobdeck.store.failures import translated
 from jobdeck.store.revision import HEAD, current, wrong_revision
-from jobdeck.store.sqlite import SqliteDatabase
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +41,8 @@ def database_of(
     if backend == "sqlite":
         if not parsed.database or parsed.database == ":memory:":
             raise ConfigError("a SQLite database needs a file: sqlite:///file.db")
+        from jobdeck.store.sqlite import SqliteDatabase
+
         return SqliteDatabase(Path(parsed.database).expanduser().absolute(), busy_timeout=busy_timeout)
     if backend == "postgresql":
         return _postgres(url, pool_size, command_timeout)

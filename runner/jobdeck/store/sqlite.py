@@ -123,6 +123,7 @@ class _Writer:
         self._waiting: list[Unit] = []
         self._loops: dict[Group, asyncio.AbstractEventLoop] = {}
         self._wake = threading.Condition()
+        self._calling: set[asyncio.AbstractEventLoop] = set()
         self._stopping = False
         self._thread: threading.Thread | None = None
 
@@ -151,6 +152,14 @@ class _Writer:
                 raise DatabaseUnavailable("the database is closed")
             self._loops[group] = loop
             self._waiting += group.units(_ITEMS_PER_COMMIT)
+        # Not at once: what the loop's callbacks of this turn bring besides goes into the same transaction.
+        if loop not in self._calling:
+            self._calling.add(loop)
+            loop.call_soon(self._call, loop)
+
+    def _call(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._calling.discard(loop)
+        with self._wake:
             self._wake.notify()
 
     def _run(self, conn: Connection) -> None:

@@ -11,7 +11,7 @@ import asyncpg
 
 from bench.payload import payload
 
-_SCHEMA = """
+SCHEMA = """
 CREATE TABLE job (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, team int NOT NULL, type text NOT NULL,
     status smallint NOT NULL DEFAULT 0, priority int NOT NULL DEFAULT 5, due_at timestamptz NOT NULL DEFAULT now(),
@@ -80,7 +80,7 @@ async def main(what: str, url: str, batch: int, seconds: float) -> float:
     """Jobs per second."""
     conn = await asyncpg.connect(url)
     try:
-        await conn.execute(_SCHEMA)
+        await conn.execute(SCHEMA)
         measure = cycle if what == "cycle" else enqueue
         return await measure(conn, batch, seconds)
     finally:

@@ -13,6 +13,7 @@ from bench.producer import GAPS_S
 from bench.results import Other, Row, at_most
 from bench.room import Room
 from bench.stats import percentile
+from tests.postgres import create_database, drop_database
 
 _COUNT = 200
 _IN_FLIGHT = 10
@@ -26,31 +27,37 @@ Measure = Callable[[], Waits]
 
 
 def answer(room: Room) -> list[Row]:
-    """From the worker's own process and from another, on both databases, beside the bare wake-up."""
+    """From the worker's own process and from another, on both databases, beside the least that either could take."""
     rows: list[Row] = []
     for kind in KINDS:
         bare_other = partial(_datagram, room) if kind == "sqlite" else partial(_notify, room)
         measures: dict[str, Measure] = {
             "same process": partial(_from_same_process, room, kind),
             "thread to event loop": lambda: _checked(limit("wakeups", "thread", room.count(_COUNT))),
+            "bare pick-up, same process": partial(_bare_pickup, room, kind, "same"),
             "other process": partial(_from_other_process, room, kind),
             _BARE[kind]: bare_other,
+            "bare pick-up, other process": partial(_bare_pickup, room, kind, "other"),
         }
         found = room.rounds(f"pick-up {SHOWN[kind]}", measures)
-        rows += _rows(f"{SHOWN[kind]}: pick-up, same process", found, "thread to event loop", _SAME_PROCESS)
-        rows += _rows(f"{SHOWN[kind]}: pick-up, other process", found, _BARE[kind], _OTHER_PROCESS[kind])
+        rows += _rows(kind, "same process", found, "thread to event loop", _SAME_PROCESS)
+        rows += _rows(kind, "other process", found, _BARE[kind], _OTHER_PROCESS[kind])
     return rows
 
 
 _BARE = {"sqlite": "Unix datagram", "postgresql": "NOTIFY"}
 
 
-def _rows(what: str, found: dict[str, list[Waits]], bare: str, bounds: tuple[float, float]) -> list[Row]:
-    ours = found["same process" if "same" in what else "other process"]
+def _rows(
+    kind: Kind, where: str, found: dict[str, list[Waits]], wake_up: str, bounds: tuple[float, float]
+) -> list[Row]:
     rows = []
     for share, bound in zip((0.50, 0.99), bounds, strict=True):
-        others = (Other(bare, "bare", _percentiles(found[bare], share)),)
-        row = Row(f"{what}, p{share * 100:.0f}", "ms", _percentiles(ours, share), others)
+        others = tuple(
+            Other(name, "bare", _percentiles(found[name], share)) for name in (wake_up, f"bare pick-up, {where}")
+        )
+        what = f"{SHOWN[kind]}: pick-up, {where}, p{share * 100:.0f}"
+        row = Row(what, "ms", _percentiles(found[where], share), others)
         rows.append(row.held_to(*at_most(row, bound)))
     return rows
 
@@ -98,6 +105,17 @@ def _datagram(room: Room) -> Waits:
 
 def _notify(room: Room) -> Waits:
     return _checked(limit("wakeups", "notify", room.count(_COUNT), room.server.url))
+
+
+def _bare_pickup(room: Room, kind: Kind, where: str) -> Waits:
+    count = room.count(_COUNT)
+    if kind == "sqlite":
+        return _checked(limit("bare_pickup", f"{where}_sqlite", count, room.new_folder() / "b"))
+    url = create_database(room.server)
+    try:
+        return _checked(limit("bare_pickup", f"{where}_postgres", count, url))
+    finally:
+        drop_database(room.server, url)
 
 
 def _checked(found: object) -> Waits:

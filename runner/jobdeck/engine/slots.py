@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ class Slots:
         self._unstored: list[Ended] = []
         self._storing: dict[tuple[UUID, int], Ended] = {}
         self._lock = threading.Lock()
+        self._telling = False
 
     @property
     def free(self) -> int:
@@ -52,6 +54,13 @@ class Slots:
         """An attempt has ended; called on the handlers' loop."""
         with self._lock:
             self._arrived.append((execution, ending))
+        # Not at once: what ends in this turn of the loop goes into one write.
+        if not self._telling:
+            self._telling = True
+            asyncio.get_running_loop().call_soon(self._tell)
+
+    def _tell(self) -> None:
+        self._telling = False
         self._wake()
 
     def let_go(self, execution: Execution) -> None:

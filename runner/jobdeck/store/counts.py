@@ -25,7 +25,7 @@ _changes = Rows(
 def write_counts(tx: Tx) -> None:
     """Store what a transaction has counted. Last of all: nobody waits for these rows longer than for a commit."""
     slot = tx.differences.count_slot()
-    moved = sorted((team_id, status, slot, runs) for (team_id, status), runs in tx.moved.items() if runs)
+    moved = sorted((team_id, status, slot, runs) for (team_id, status), runs in tx.moved().items() if runs)
     _changes.write(tx, moved)
 
 

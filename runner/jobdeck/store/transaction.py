@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Flag, IntEnum, auto
+from itertools import groupby
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -45,16 +46,24 @@ class Tx:
     now: int
     differences: Differences
     hints: Hint = field(default=Hint.NONE)
-    moved: Counter[tuple[UUID, str]] = field(default_factory=Counter)
-    """By how much the number of runs of a team with a status has changed."""
+    _moves: list[tuple[UUID, str, Status | None, Status]] = field(default_factory=list)
 
     def count(self, team_id: UUID, job_type: str, before: Status | None, after: Status) -> None:
-        """A run of a team has another status now; `before` is None for a new one. System types are not counted."""
-        if before is after or job_type.startswith(SYSTEM_TYPES):
-            return
-        if before is not None:
-            self.moved[team_id, before] -= 1
-        self.moved[team_id, after] += 1
+        """A run of a team has another status now; `before` is None for a new one."""
+        self._moves.append((team_id, job_type, before, after))
+
+    def moved(self) -> Counter[tuple[UUID, str]]:
+        """By how much the number of runs of a team with a status has changed. System types are not counted."""
+        changes: Counter[tuple[UUID, str]] = Counter()
+        # Like runs follow each other, and to compare ids costs less than to hash them.
+        for (team_id, job_type, before, after), same in groupby(self._moves):
+            if before is after or job_type.startswith(SYSTEM_TYPES):
+                continue
+            runs = sum(1 for _ in same)
+            if before is not None:
+                changes[team_id, before] -= runs
+            changes[team_id, after] += runs
+        return changes
 
     def hint(self, hint: Hint) -> None:
         """Tell the others after the commit."""

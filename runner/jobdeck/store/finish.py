@@ -64,17 +64,22 @@ class Ended(NamedTuple):
 @verb(Rank.FINISH, Locks(lambda item: (item.run_id,), runs=True))
 def finish(tx: Tx, items: Sequence[Finish]) -> Sequence[Ended | JobdeckError]:
     """Write outcomes, each only by the holder of the current lease; StaleLease for the others."""
-    held = {row.id: row for row in _held.all(tx, {"ids": {item.run_id for item in items}})}
-    valid: dict[UUID, Finish] = {}
-    for item in items:
-        if item.run_id in held and held[item.run_id].fence == item.fence:
-            valid.setdefault(item.run_id, item)
-    if unsaid := [item.last_report for item in valid.values() if item.last_report is not None]:
-        tx.differences.lock_rows(tx.conn, leases.c.run_id, set(valid))
+    held = {row.id: row for row in _held.all(tx, {"ids": [item.run_id for item in items]})}
+    valid: list[tuple[Any, Finish]] = []
+    refused: dict[int, JobdeckError] = {}
+    for index, item in enumerate(items):
+        run = held.get(item.run_id)
+        if run is None or run.fence != item.fence:
+            refused[index] = stale(item.run_id)
+        else:
+            # An attempt ends once.
+            held[item.run_id] = None
+            valid.append((run, item))
+    if unsaid := [item.last_report for _, item in valid if item.last_report is not None]:
+        tx.differences.lock_rows(tx.conn, leases.c.run_id, [item.run_id for _, item in valid])
         write_reports(tx, unsaid)
-    ended = _write(tx, [(held[run_id], item.ending) for run_id, item in valid.items()])
-    results = dict(zip(valid, ended, strict=True))
-    return [results[item.run_id] if valid.get(item.run_id) is item else stale(item.run_id) for item in items]
+    ended = iter(_write(tx, [(run, item.ending) for run, item in valid]))
+    return [refused[index] if index in refused else next(ended) for index, _ in enumerate(items)]
 
 
 @verb(Rank.FINISH, Locks(lambda item: ()))

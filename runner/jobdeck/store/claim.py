@@ -23,6 +23,7 @@ from sqlalchemy import (
     Update,
     bindparam,
     func,
+    insert,
     select,
     update,
 )
@@ -91,9 +92,20 @@ def claim(tx: Tx, items: Sequence[Claim]) -> Sequence[list[ClaimedRun] | Jobdeck
 def _claim_for(tx: Tx, request: Claim) -> list[ClaimedRun]:
     if request.limit < 1 or not request.job_types:
         return []
-    bound = {"now": tx.now, "most": request.limit, "job_types": request.job_types}
-    if request.queues:
-        bound["queues"] = request.queues
+    lease_until = tx.now + request.lease_us
+    by = {
+        "worker_id": request.worker_id,
+        "worker": request.worker,
+        "claimed_at": tx.now,
+        "beat_at": tx.now,
+        "lease_until": lease_until,
+    }
+    bound = by | {
+        "now": tx.now,
+        "most": request.limit,
+        "job_types": request.job_types,
+        "queues": request.queues,
+    }
     rows = (_take_of_queues if request.queues else _take).all(tx, bound)
     if not rows:
         return []
@@ -101,28 +113,17 @@ def _claim_for(tx: Tx, request: Claim) -> list[ClaimedRun]:
         tx.count(row.team_id, row.job_type, Status.PENDING, Status.RUNNING)
     rows.sort(key=lambda row: (row.priority, row.due_at, row.id))
     tx.hint(Hint.CHANGE)
-    lease_until = tx.now + request.lease_us
-    by = (request.worker_id, request.worker, tx.now, tx.now, lease_until)
-    _leases.write(tx, [(row.id, row.team_id, row.fence, row.log_bytes, *by) for row in rows])
+    if not tx.differences.queries_change:
+        shared = tuple(by.values())
+        _leases.write(tx, [(row.id, row.team_id, row.fence, row.log_bytes, *shared) for row in rows])
     resumes = _resumes(tx, [row.id for row in rows if row.attempt > 1])
     slugs = _slugs_of(tx, rows)
     return [_claimed(row, lease_until, resumes, slugs) for row in rows]
 
 
-_leases = Rows(
-    leases,
-    (
-        "run_id",
-        "team_id",
-        "fence",
-        "log_bytes",
-        "worker_id",
-        "worker",
-        "claimed_at",
-        "beat_at",
-        "lease_until",
-    ),
-)
+_OF_RUN = {"run_id": "id", "team_id": "team_id", "fence": "fence", "log_bytes": "log_bytes"}
+_OF_CLAIM = ("worker_id", "worker", "claimed_at", "beat_at", "lease_until")
+_leases = Rows(leases, (*_OF_RUN, *_OF_CLAIM))
 
 
 def _statement(differences: Differences, some_queues: bool) -> Update:
@@ -140,14 +141,25 @@ def _statement(differences: Differences, some_queues: bool) -> Update:
     )
 
 
-@statement
-def _take(differences: Differences) -> Update:
-    return _statement(differences, some_queues=False)
+def _with_leases(differences: Differences, taking: Update) -> Select[Any] | Update:
+    """The same rows, and their leases made by the same statement, where a query may do that."""
+    if not differences.queries_change:
+        return taking
+    taken = taking.cte("taken")
+    values = {name: taken.c[source] for name, source in _OF_RUN.items()}
+    given = {name: bindparam(name, type_=leases.c[name].type) for name in _OF_CLAIM}
+    lease = insert(leases).from_select([*values, *given], select(*values.values(), *given.values()))
+    return select(taken).add_cte(lease.cte("leased"))
 
 
 @statement
-def _take_of_queues(differences: Differences) -> Update:
-    return _statement(differences, some_queues=True)
+def _take(differences: Differences) -> Select[Any] | Update:
+    return _with_leases(differences, _statement(differences, some_queues=False))
+
+
+@statement
+def _take_of_queues(differences: Differences) -> Select[Any] | Update:
+    return _with_leases(differences, _statement(differences, some_queues=True))
 
 
 def _chosen(differences: Differences, some_queues: bool) -> Select[Any]:

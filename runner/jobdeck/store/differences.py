@@ -67,6 +67,8 @@ class Differences(Protocol):
     dialect: ClassVar[Dialect]
     driver_knows_ids: ClassVar[bool]
     """Whether the driver takes and gives UUIDs as they are."""
+    queries_change: ClassVar[bool]
+    """Whether a query may change rows in its WITH."""
 
     def __hash__(self) -> int:
         """Statements are built once for each database and kept by this key."""

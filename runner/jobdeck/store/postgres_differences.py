@@ -46,6 +46,7 @@ class PostgresDifferences:
     name: ClassVar[str] = "postgresql"
     dialect: ClassVar[Dialect] = asyncpg.dialect()  # type: ignore[no-untyped-call]
     driver_knows_ids: ClassVar[bool] = True
+    queries_change: ClassVar[bool] = True
 
     def now(self, conn: Connection, offset_us: int) -> int:
         return int(conn.execute(_NOW).scalar_one()) + offset_us

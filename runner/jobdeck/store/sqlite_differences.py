@@ -46,6 +46,7 @@ class SqliteDifferences:
     name: ClassVar[str] = "sqlite"
     dialect: ClassVar[Dialect] = sqlite.dialect()
     driver_knows_ids: ClassVar[bool] = False
+    queries_change: ClassVar[bool] = False
 
     def now(self, conn: Connection, offset_us: int) -> int:
         # All processes of one file share the host, so its clock is the database's clock.

@@ -54,7 +54,8 @@ def _rows(
     rows = []
     for share, bound in zip((0.50, 0.99), bounds, strict=True):
         others = tuple(
-            Other(name, "bare", _percentiles(found[name], share)) for name in (wake_up, f"bare pick-up, {where}")
+            Other(name, "bare", _percentiles(found[name], share))
+            for name in (wake_up, f"bare pick-up, {where}")
         )
         what = f"{SHOWN[kind]}: pick-up, {where}, p{share * 100:.0f}"
         row = Row(what, "ms", _percentiles(found[where], share), others)

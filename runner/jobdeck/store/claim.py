@@ -129,7 +129,9 @@ _leases = Rows(leases, (*_OF_RUN, *_OF_CLAIM))
 def _statement(differences: Differences, some_queues: bool) -> Update:
     return (
         update(runs)
-        .where(differences.in_query(runs.c.id, _chosen(differences, some_queues)), runs.c.status == _PENDING)
+        # By nothing but the id: the chosen ones are locked, or nobody else writes. With the status as well, a server
+        # without statistics reads through the whole index of pending runs.
+        .where(differences.in_query(runs.c.id, _chosen(differences, some_queues)))
         .values(
             status=Status.RUNNING,
             fence=runs.c.fence + 1,

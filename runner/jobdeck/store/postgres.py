@@ -37,6 +37,9 @@ _LANES = 2
 _ITEMS_PER_COMMIT = 250
 # What waits is worth a second transaction from so many items on: then idle lanes share it.
 _SPLIT_FROM = 32
+# What lanes write names its rows by keys. A server that has no statistics yet, or old ones, would rather read through
+# tables that it takes for small.
+_PLANS_OF_LANES = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
 # Seconds, for the server to take what waits and be told good-bye.
 _CLOSE_WITHIN = 3.0
 _SESSIONS_END_WITHIN = 0.5
@@ -143,7 +146,7 @@ class PostgresDatabase:
         self._readers = self._make_engine(self._pool_size)
         # What lanes write is always the same few statements: to plan them anew for every batch took up to a third of
         # the time of a small one. Lists are asked for in many ways, and their plans depend on what is asked for.
-        self._writers = self._make_engine(_LANES, plan_cache_mode="force_generic_plan")
+        self._writers = self._make_engine(_LANES, **_PLANS_OF_LANES)
 
     def _make_engine(self, size: int, **wishes: str) -> AsyncEngine:
         return postgres_engine(

@@ -15,7 +15,7 @@ from jobdeck.states import Label, Status
 from jobdeck.store.differences import Differences
 from jobdeck.store.fleet import live_work
 from jobdeck.store.rows import is_stalled_clause
-from jobdeck.store.schema import ORDINARY, projects, runs
+from jobdeck.store.schema import LISTED, ORDINARY, projects, runs
 from jobdeck.store.walks import Route, Walk
 
 Condition: TypeAlias = ColumnElement[bool]
@@ -42,7 +42,8 @@ def routes_of(
     routes: list[Route] = []
     if chosen.job_type is not None:
         of_type = [runs.c.job_type == chosen.job_type]
-        routes.append((Walk((differences.few(of_type[0]),), (*of_state, *tests), PAGE_LOOKS_SCATTERED),))
+        by_type = (LISTED, differences.few(of_type[0]))
+        routes.append((Walk(by_type, (*of_state, *tests), PAGE_LOOKS_SCATTERED),))
         if chosen.job_type.startswith(SYSTEM_TYPES):
             return routes
     if states:

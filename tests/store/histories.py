@@ -37,6 +37,10 @@ class History:
     url: str
     made: Bulk
 
+    async def cost(self, planner: str, work: Work) -> int:
+        """What `work` costs here."""
+        return await cost_of(self.url, planner, lambda tx: work(tx, self.made))
+
 
 def make_history(url: str, number: int) -> History:
     """Migrate and fill an empty database."""
@@ -44,7 +48,7 @@ def make_history(url: str, number: int) -> History:
     return History(url, fill(url, number))
 
 
-async def cost_of(history: History, planner: str, work: Work) -> int:
+async def cost_of(url: str, planner: str, work: Callable[[Tx], object]) -> int:
     """How much is touched by everything that `work` asks of the database; what it does is taken back.
 
     SQLite: steps of its virtual machine, some ten for each row. PostgreSQL: pages of 8 KiB.
@@ -56,11 +60,11 @@ async def cost_of(history: History, planner: str, work: Work) -> int:
         found = []
         for _ in items:
             with tx.conn.begin_nested() as savepoint:
-                found.append(measure(tx, planner, lambda: work(tx, history.made)))
+                found.append(measure(tx, planner, lambda: work(tx)))
                 savepoint.rollback()
         return found
 
-    async with opened(history.url) as database:
+    async with opened(url) as database:
         return await database.write(look, None)
 
 

@@ -214,9 +214,10 @@ ORDINARY: Final[ColumnClause[Any]] = literal_column(
 _ORDINARY: Final[dict[str, Any]] = {"sqlite_where": ORDINARY, "postgresql_where": ORDINARY}
 Index("ix_runs_list", runs.c.team_id, runs.c.created_at, runs.c.id, **_ORDINARY)
 Index("ix_runs_list_status", runs.c.team_id, runs.c.status, runs.c.created_at, runs.c.id, **_ORDINARY)
-# True of every run, and said by lists alone. A claim, which knows team and type as well, cannot use this index then: a
-# server without statistics would read all runs of the type by it, ended ones too, to sort them by their due times.
-LISTED: Final[ColumnClause[Any]] = literal_column("created_at >= 0")
+# True of every run and no bound to read an index by, and said by lists alone. A claim, which knows team and type as
+# well, cannot use this index then: a server without statistics would read all runs of the type by it, ended ones too,
+# to sort them by their due times.
+LISTED: Final[ColumnClause[Any]] = literal_column("length(job_type) > 0")
 Index(
     "ix_runs_list_type",
     runs.c.team_id,

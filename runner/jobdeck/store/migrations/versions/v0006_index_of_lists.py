@@ -10,7 +10,7 @@ down_revision = "0005"
 branch_labels = None
 depends_on = None
 
-_LISTED = sa.text("created_at >= 0")
+_LISTED = sa.text("length(job_type) > 0")
 
 
 def upgrade() -> None:

@@ -16,8 +16,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 
@@ -70,14 +71,14 @@ async def same_sqlite(count: int, path: Path) -> list[float]:
             loop.call_soon_threadsafe(answer.set_result, found)
 
     fill(path, 0).close()
-    writer = threading.Thread(target=write)
+    writer = threading.Thread(target=write, daemon=True)
     writer.start()
     for _ in range(count):
         await asyncio.sleep(_gap())
         sent_ns = time.monotonic_ns()
         answer = loop.create_future()
         asked.put(answer)
-        await answer
+        await asyncio.wait_for(answer, _PATIENCE)
         waits.append(_since(sent_ns))
     asked.put(None)
     writer.join()
@@ -153,18 +154,19 @@ def _maker(what: str, count: int, place: object) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "bench.limits.bare_pickup", what, str(count), str(place)])
 
 
+_SIDES: Final[dict[str, Callable[[int, Any], Any]]] = {
+    "same_sqlite": same_sqlite,
+    "other_sqlite": other_sqlite,
+    "make_sqlite": make_sqlite,
+    "same_postgres": same_postgres,
+    "other_postgres": other_postgres,
+    "make_postgres": make_postgres,
+}
+
+
 def main(what: str, count: int, place: str) -> Any:
     """One side of one of them."""
-    if what.endswith("_sqlite"):
-        by_file = {"same_sqlite": same_sqlite, "other_sqlite": other_sqlite, "make_sqlite": make_sqlite}
-        found: Any = by_file[what](count, Path(place))
-    else:
-        by_url = {
-            "same_postgres": same_postgres,
-            "other_postgres": other_postgres,
-            "make_postgres": make_postgres,
-        }
-        found = by_url[what](count, place)
+    found = _SIDES[what](count, Path(place) if what.endswith("_sqlite") else place)
     return asyncio.run(found) if asyncio.iscoroutine(found) else found
 
 

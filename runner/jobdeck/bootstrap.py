@@ -182,7 +182,6 @@ async def run_worker(
     from jobdeck.engine.worker import WorkerEnd
 
     plugins = worker_plugins(settings)
-    _tune_interpreter()
     _warn_of_sqlite(settings)
     stop = _Stop()
     loop = asyncio.get_running_loop()
@@ -193,6 +192,7 @@ async def run_worker(
         try:
             async with _worker(settings, plugins, drain=drain) as worker:
                 arrival.arrived()
+                _tune_interpreter()
                 stop.takes(worker)
                 if on_start is not None:
                     on_start(worker, plugins)

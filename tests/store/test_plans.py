@@ -6,33 +6,38 @@ runs and as many of what is rare. What it touches is counted: not much more on t
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from itertools import product
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from jobdeck.clock import from_us
-from jobdeck.errors import ValidationError
+from jobdeck.errors import JobdeckError, ValidationError
 from jobdeck.ids import new_id, show_id
 from jobdeck.model import NewRun, RunFilter, RunKey
 from jobdeck.states import GROUPS, AttemptOutcome, Label, Status
 from jobdeck.store import changes, detail, drain, fleet, listing
 from jobdeck.store.claim import Claim, claim
+from jobdeck.store.database import Database
 from jobdeck.store.enqueue import enqueue
 from jobdeck.store.finish import Finish, Recover, finish, recover
 from jobdeck.store.id_parts import ids_like
 from jobdeck.store.leases import Beat, beat
+from jobdeck.store.open import upgrade
 from jobdeck.store.schema import ORDINARY, leases, runs
-from jobdeck.store.transaction import Tx
+from jobdeck.store.transaction import Rank, Tx, verb
 from jobdeck.verdict import Ending
 from tests.bulk import HISTORY_US, SERVED, Bulk
-from tests.store.deck import Deck
+from tests.databases import opened
+from tests.postgres import create_database, drop_database
+from tests.store.deck import Deck, team_of
 from tests.store.histories import PLANNERS, History, Work, cost_of
 
 pytestmark = pytest.mark.timeout(600)
@@ -42,6 +47,7 @@ MOST: Final = {"sqlite": 200_000, "postgresql": 4_000}
 take three million steps or five thousand pages."""
 SLACK: Final = {"sqlite": 500, "postgresql": 40}
 """Pages that happen to be touched too. A tree of an index is higher by one or two levels: hence the factor 3."""
+COMPLETED: Final = Ending(AttemptOutcome.COMPLETED)
 Check: TypeAlias = Callable[..., Awaitable[None]]
 
 
@@ -209,15 +215,59 @@ async def test_claim(steady: Check) -> None:
         await steady(lambda tx, _made, item=item: claim(tx, [item]), limit, queues, times=4)
 
 
-async def test_a_claim_without_statistics(deck: Deck, database_url: str) -> None:
-    """A plan made before the database has ever looked at its tables does not read through all runs of a type."""
+@pytest.fixture
+async def unmeasured(
+    database_kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> AsyncIterator[tuple[Deck, str]]:
+    """A deck on a database that has never measured its tables, and where that is."""
+    server = request.getfixturevalue("postgres_server") if database_kind == "postgresql" else None
+    url = f"sqlite:///{tmp_path / 'unmeasured.db'}" if server is None else create_database(server)
+    await upgrade(url)
+    async with opened(url) as database:
+        yield await team_of(database, "acme"), url
+    if server is not None:
+        drop_database(server, url)
+
+
+async def test_a_claim_without_statistics(unmeasured: tuple[Deck, str]) -> None:
+    """A plan made before the database has measured anything goes by what waits: not by all runs of the type, ended
+    ones too (600 pages here), nor through the whole table (550)."""
+    deck, url = unmeasured
+    await deck.enqueue_many(2_000)
+    for _ in range(8):
+        await deck.database.write_many(
+            finish, [Finish(run.id, run.fence, COMPLETED) for run in await deck.claim(250)]
+        )
     await deck.enqueue_many(3_000)
     kind = deck.database.differences.name
-    item = Claim(new_id(), "host:1", 10, 30_000_000, ("noop",))
-    # Blind as it is: nothing has been measured here.
     planner = {"sqlite": "measured", "postgresql": "generic"}[kind]
-    cost = await cost_of(database_url, planner, lambda tx: claim(tx, [item]))
-    assert cost <= {"sqlite": 15_000, "postgresql": 1_000}[kind]
+    item, taken = Claim(new_id(), "host:1", 10, 30_000_000, ("sync",)), list[int]()
+
+    def take(tx: Tx) -> None:
+        (found,) = claim(tx, [item])
+        assert not isinstance(found, JobdeckError)
+        taken.append(len(found))
+
+    cost = await cost_of(url, planner, take)
+    assert set(taken) == {10}
+    assert cost <= {"sqlite": 8_000, "postgresql": 400}[kind]
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"])
+async def test_what_writes_plans_by_keys(database: Database) -> None:
+    """Connections that write neither scan tables nor compile statements; what happens to read is as the server is."""
+
+    @verb(Rank.CHANGE)
+    def writing(tx: Tx, items: Sequence[None]) -> Sequence[list[str]]:
+        return [_settings(tx.conn) for _ in items]
+
+    assert await database.write(writing, None) == ["off", "off", "force_generic_plan"]
+    assert (await database.read(_settings))[0] == "on"
+
+
+def _settings(conn: Connection) -> list[str]:
+    names = ("enable_seqscan", "jit", "plan_cache_mode")
+    return [str(conn.exec_driver_sql(f"SHOW {name}").scalar()) for name in names]
 
 
 async def test_recover(steady: Check) -> None:
@@ -232,7 +282,7 @@ async def test_the_end_of_runs(steady: Check) -> None:
         held = tx.conn.execute(select(leases.c.run_id, leases.c.fence, leases.c.worker_id).limit(100)).all()
         ids = tuple(row.run_id for row in held)
         beat(tx, [Beat(held[0].worker_id, ids, 30_000_000, False, 100, 0, "live")])
-        finish(tx, [Finish(row.run_id, row.fence, Ending(AttemptOutcome.COMPLETED)) for row in held])
+        finish(tx, [Finish(row.run_id, row.fence, COMPLETED) for row in held])
 
     await steady(end)
 

@@ -54,7 +54,8 @@ class Slots:
         """An attempt has ended; called on the handlers' loop."""
         with self._lock:
             self._arrived.append((execution, ending))
-        # Not at once: what ends in this turn of the loop goes into one write.
+        # Not at once: what ends in this turn of the loop goes into one write. Where a handler blocks the loop in the
+        # rest of it, the pump finds this one when it polls.
         if not self._telling:
             self._telling = True
             asyncio.get_running_loop().call_soon(self._tell)

@@ -58,7 +58,7 @@ class Connector:
     ) -> None:
         self._policy = policy
         self._resolver = resolver
-        self._ssl_context = ssl_context
+        self._ssl_context = ssl_context and _speaking_http1(ssl_context)
         self._dialer = dialer or httpcore.AnyIOBackend()
 
     async def open(self, exchange: Exchange) -> GuardedStream:
@@ -87,8 +87,7 @@ class Connector:
     def _tls(self) -> ssl.SSLContext:
         # With the first use: the certificates are 3 MiB, which most workers do without.
         if self._ssl_context is None:
-            self._ssl_context = ssl.create_default_context(cafile=certifi.where())
-        self._ssl_context.set_alpn_protocols(["http/1.1"])
+            self._ssl_context = _speaking_http1(ssl.create_default_context(cafile=certifi.where()))
         return self._ssl_context
 
     async def _resolve(self, host: str, port: int) -> list[IPAddress]:
@@ -116,6 +115,11 @@ class Connector:
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
         raise ConnectFailed(f"{exchange.url.origin} cannot be reached: {explain(failure)}") from failure
+
+
+def _speaking_http1(context: ssl.SSLContext) -> ssl.SSLContext:
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
 def _unmapped(address: IPAddress) -> IPAddress:

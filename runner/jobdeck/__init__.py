@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jobdeck.net import GuardedClient, HostBusy, HttpError, HttpResponse
     from jobdeck.outcome import Cancelled, Discard, Retry, Snooze
     from jobdeck.process import SupervisedProcess
-    from jobdeck.retry import Backoff
+    from jobdeck.retry import Backoff, Growth
     from jobdeck.secret import Secret
     from jobdeck.spec import HandlerSpec, handler
 
@@ -30,6 +30,7 @@ _HOMES = {
     "Context": "jobdeck.context",
     "Discard": "jobdeck.outcome",
     "Duration": "jobdeck.durations",
+    "Growth": "jobdeck.retry",
     "GuardedClient": "jobdeck.net",
     "HandlerSpec": "jobdeck.spec",
     "HostBusy": "jobdeck.net",
@@ -53,6 +54,7 @@ __all__ = [
     "Context",
     "Discard",
     "Duration",
+    "Growth",
     "GuardedClient",
     "HandlerSpec",
     "HostBusy",

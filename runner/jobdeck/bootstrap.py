@@ -116,7 +116,14 @@ async def make_session(database: Database, settings: Settings) -> Session:
         raise NotFound(f"no team {settings.team!r}; make it with: jobdeck teams create {settings.team}")
     scope = TeamScope(team.id, team.slug)
     project = await _project(database, scope, settings.project)
-    return Session(database, scope, project, settings.resolved_actor, _local_specs(tuple(settings.handlers)))
+    return Session(
+        database,
+        scope,
+        project,
+        settings.resolved_actor,
+        _local_specs(tuple(settings.handlers)),
+        own_approvals=settings.approvals.own,
+    )
 
 
 async def make_scope(settings: Settings) -> None:
@@ -385,7 +392,12 @@ def _child_maker(settings: Settings, database: Database, plugins: Plugins) -> An
         session = Session(database, scope, project, settings.resolved_actor, spec_of)
         shown = show_id("run", run.id)
         return await RunsApi(session).enqueue(
-            job_type, params, **options, parent_run_id=run.id, triggered_by=f"parent:{shown}"
+            job_type,
+            params,
+            **options,
+            parent_run_id=run.id,
+            lineage_depth=run.lineage_depth + 1,
+            triggered_by=f"parent:{shown}",
         )
 
     return enqueue_child

@@ -6,7 +6,8 @@ JobdeckError
 │   └── ConfigError          2
 ├── NotFound                 3   unknown, or belongs to another team (the two look the same)
 ├── Conflict                 4   the state of the world refuses it
-│   ├── AlreadyActive        4   single flight: carries the existing run
+│   ├── AlreadyActive        4   single flight, dedupe key: carries the existing run
+│   ├── IdempotencyMismatch  4   the key stands for another request: carries its run
 │   └── NotCancellable       4
 ├── StaleLease               5   the lease or token is no longer the current one
 ├── Forbidden                6
@@ -94,6 +95,12 @@ class AlreadyActive(Conflict):
 
     def details(self) -> dict[str, object]:
         return super().details() | {"existing_run_id": self.existing_run_id}
+
+
+class IdempotencyMismatch(AlreadyActive):
+    """The idempotency key stands for another request."""
+
+    code = "idempotency_mismatch"
 
 
 class NotCancellable(Conflict):

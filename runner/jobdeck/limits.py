@@ -12,6 +12,7 @@ PARAMS_BYTES: Final = 256 * KIB
 RESULT_BYTES: Final = 256 * KIB
 CHECKPOINT_BYTES: Final = 256 * KIB
 METADATA_BYTES: Final = 16 * KIB
+DEFINITION_BYTES: Final = PARAMS_BYTES + 64 * KIB
 ERROR_BYTES: Final = 8 * KIB
 LOG_LINE_BYTES: Final = 8 * KIB
 LOG_RUN_BYTES: Final = 10 * MIB
@@ -28,6 +29,10 @@ REASON_CHARS: Final = 512
 FILTER_CHARS: Final = 512
 TAGS: Final = 32
 TAG_CHARS: Final = 128
+KEY_CHARS: Final = 256
+URL_CHARS: Final = 2_048
+
+DESCRIPTION_CHARS: Final = 4_096
 
 # Numbers of a run.
 PRIORITY_MIN: Final = 1
@@ -38,10 +43,18 @@ MAX_ATTEMPTS_MAX: Final = 100
 MAX_ATTEMPTS_DEFAULT: Final = 3
 TIMEOUT_MAX: Final = 86_400
 DELAY_MAX: Final = 366 * 86_400
+TTL_MAX: Final = 366 * 86_400
+DEDUPE_WINDOW_MAX: Final = 366 * 86_400
 CRASH_BUDGET: Final = 3
+AFTER_RUNS: Final = 100
+"""Runs that one run may wait for."""
+LINEAGE_MAX: Final = 100
+"""Generations of child runs: more is taken for a handler that calls itself for ever."""
 ENQUEUE_BATCH: Final = 10_000
+DEFINITION_BATCH: Final = 100
 
 # Times.
+IDEMPOTENCY_WINDOW: Final = 86_400.0
 LEASE: Final = 30.0
 CANCEL_GRACE: Final = 10.0
 SHUTDOWN_GRACE: Final = 30.0

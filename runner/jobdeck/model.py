@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from jobdeck import limits
+from jobdeck.errors import JobdeckError
 from jobdeck.ids import show_id
-from jobdeck.states import FailureKind, Status
+from jobdeck.states import Condition, FailureKind, OnConflict, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,27 @@ class Progress:
         return min(self.processed / self.total, 1.0) if self.total else None
 
 
+class RunExtras(NamedTuple):
+    """What few runs have. A run without any is stored the quick way."""
+
+    ttl: timedelta | None = None
+    """How long after the database's now it may begin."""
+    requires_approval: bool = False
+    idempotency_key: str | None = None
+    request: str = ""
+    """Digest of what was asked for: under one idempotency key it must not change."""
+    dedupe_key: str | None = None
+    dedupe_window: timedelta | None = None
+    """None: the dedupe key stands while a run with it is active."""
+    on_conflict: OnConflict | None = None
+    """None: reject under a single flight, return the existing run under the other keys."""
+    continuation_of: UUID | None = None
+    backoff: str | None = None
+    """JSON of its own backoff."""
+    after: tuple[tuple[UUID, Condition], ...] = ()
+    """Runs whose end it waits for."""
+
+
 class NewRun(NamedTuple):
     """A run to be enqueued, validated. Made by the client; `id` is fixed before the commit."""
 
@@ -102,6 +124,19 @@ class NewRun(NamedTuple):
     tags: str | None = None
     metadata: str | None = None
     debug_mode: bool = False
+    lineage_depth: int = 0
+    """How many generations of parents it has."""
+    extras: RunExtras | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """What a run waits or has waited for."""
+
+    run_id: UUID
+    condition: str
+    """completed, failed, finished; or `turn`: next under a key that the other one holds."""
+    open: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +215,23 @@ class Run:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     actions: tuple[str, ...] = ()
     attempts: tuple[Attempt, ...] = ()
+    expires_at: datetime | None = None
+    blocked: int = 0
+    """How many other runs or limits keep it from being ready."""
+    requires_approval: bool = False
+    approved_at: datetime | None = None
+    approved_by: str | None = None
+    request_hash: str | None = None
+    """What an approval of it as it is now stands for; of whole records of what needs one."""
+    idempotency_key: str | None = None
+    dedupe_key: str | None = None
+    continuation_of: UUID | None = None
+    backoff: Mapping[str, Any] | None = None
+    """Its own, where it has one instead of its job type's."""
+    lineage_depth: int = 0
+    waits: tuple[Wait, ...] = ()
+    deduplicated: bool = False
+    """Set in the answer to a trigger that made no run because this one stands for it."""
 
     @property
     def shown_id(self) -> str:
@@ -270,6 +322,24 @@ class Worker:
     @property
     def label(self) -> str:
         return f"{self.host}:{self.pid}"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchItem:
+    """One run of a batch: as asked for, not validated yet. Options are the fields of `RunOptions`."""
+
+    job_type: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """What became of one item of a batch: a run, its own or the one that stood for it, or an error."""
+
+    run_id: UUID | None = None
+    deduplicated: bool = False
+    error: JobdeckError | None = None
 
 
 class CancelEffect(StrEnum):

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Self
 
 from jobdeck.durations import parse_duration
 
 
 class Steering(Exception):
     """Base of the exceptions with which a handler steers its run; not an error."""
+
+    def with_words(self, words: str) -> Self:
+        """The same steering with other words."""
+        other = type(self).__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other.args = (words,)
+        return other
 
 
 class Retry(Steering):

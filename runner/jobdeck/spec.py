@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import typing
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal, TypeVar
@@ -17,13 +17,15 @@ from jobdeck import limits
 from jobdeck.context import Context
 from jobdeck.durations import parse_duration
 from jobdeck.errors import ValidationError
-from jobdeck.retry import Backoff
+from jobdeck.outcome import Discard, Retry, Steering
+from jobdeck.retry import Backoff, checked
 
 T = TypeVar("T")
 Scope = Literal["project", "team", "system"]
 Isolation = Literal["loop", "process"]
-# With the 64 steps of a backoff a float holds no more.
-_FACTOR_MAX = 1_000
+Policy = type[Retry] | type[Discard] | Steering | Callable[[Any], Steering | None]
+"""What becomes of a run whose handler raised: a steering exception, its class, or a function that gives one."""
+OnError = Mapping[type[Exception], Policy]
 HandlerFunction = Callable[..., Awaitable[Any]] | Callable[..., Any]
 
 
@@ -52,6 +54,23 @@ class HandlerSpec:
     is_async: bool = field(default=True)
     labels: tuple[str, ...] = ()
     """What a worker must offer to take its runs."""
+    on_error: OnError = field(default_factory=dict)
+
+    def steer(self, error: Exception) -> Exception:
+        """What the handler's policies make of an exception it raised; the exception itself where none is about it.
+
+        The policy of the nearest class counts. One that fails itself is an error like any other.
+        """
+        if isinstance(error, Steering):
+            return error
+        for kind in type(error).__mro__:
+            if (policy := self.on_error.get(kind)) is not None:
+                try:
+                    return _steered(policy, error)
+                except Exception as failure:
+                    failure.__cause__ = error
+                    return failure
+        return error
 
     @property
     def reference(self) -> str:
@@ -83,6 +102,23 @@ class HandlerSpec:
         return self.function(ctx, params) if takes > 1 else self.function(ctx)
 
 
+def _steered(policy: Policy, error: Exception) -> Exception:
+    words = f"{type(error).__name__}: {error}"
+    if isinstance(policy, Steering):
+        # Made once for all runs: each gets its own, with what has happened to it.
+        steering: Steering | None = policy.with_words(words)
+    elif isinstance(policy, type):
+        steering = policy(words)
+    else:
+        steering = policy(error)
+    if steering is None:
+        return error
+    if not isinstance(steering, Steering):
+        raise TypeError(f"a policy of on_error gave a {type(steering).__name__}")
+    steering.__cause__ = error
+    return steering
+
+
 def handler(
     job_type: str,
     *,
@@ -96,11 +132,14 @@ def handler(
     backoff: Backoff | None = None,
     isolation: Isolation = "loop",
     labels: Sequence[str] = (),
+    on_error: OnError | None = None,
 ) -> Callable[[HandlerFunction], HandlerSpec]:
     """Declare a handler: `(ctx)` or `(ctx, params: Model)`, async or not; a sync one runs in a thread.
 
     `timeout` 0 means none. `single_flight=True` lets one run per project be active; a function of the params
     narrows that to one per key. `isolation="process"` runs each attempt in a child process that can be killed.
+    `on_error={NotPaid: Discard, Busy: Snooze("5m"), Limited: lambda e: Retry(after=e.seconds)}` says what becomes of a
+    run whose handler raises one of these; after anything else it is tried again by `backoff`.
     `labels=("gpu",)`: its runs are taken only by workers started with all of these labels.
     Raises ValidationError for a declaration that cannot work.
     """
@@ -118,11 +157,12 @@ def handler(
             max_attempts=_checked_attempts(max_attempts),
             timeout=_checked_timeout(timeout),
             cancel_grace=parse_duration(cancel_grace),
-            backoff=_checked_backoff(backoff or Backoff()),
+            backoff=checked(backoff or Backoff()),
             isolation=_one_of("isolation", isolation, Isolation),
             description=inspect.cleandoc(function.__doc__ or "").partition("\n\n")[0],
             is_async=_is_async(function),
             labels=_checked_labels(labels),
+            on_error=_checked_policies(on_error),
         )
 
     return declare
@@ -169,14 +209,19 @@ def _checked_timeout(value: str | float | timedelta) -> timedelta:
     return timeout
 
 
-def _checked_backoff(backoff: Backoff) -> Backoff:
-    if not (0 <= backoff.base <= limits.DELAY_MAX and 0 <= backoff.cap <= limits.DELAY_MAX):
-        raise ValidationError(f"base and cap of a backoff lie between 0 and {limits.DELAY_MAX} seconds")
-    if not 1 <= backoff.factor <= _FACTOR_MAX:
-        raise ValidationError(
-            f"the factor of a backoff lies between 1 and {_FACTOR_MAX}, not {backoff.factor}"
-        )
-    return backoff
+def _checked_policies(on_error: OnError | None) -> OnError:
+    for kind, policy in (on_error or {}).items():
+        if not (isinstance(kind, type) and issubclass(kind, Exception)):
+            raise ValidationError(f"on_error is by types of exceptions, not {kind!r}")
+        is_kind = isinstance(policy, type) and issubclass(policy, Discard | Retry)
+        if not (
+            is_kind or isinstance(policy, Steering) or (callable(policy) and not isinstance(policy, type))
+        ):
+            raise ValidationError(
+                f"on_error[{kind.__name__}] is Retry, Discard, one of Retry(...), Discard(...), Snooze(...), "
+                "or a function of the exception that gives one"
+            )
+    return dict(on_error or {})
 
 
 def _is_async(function: HandlerFunction) -> bool:

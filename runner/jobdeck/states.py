@@ -46,6 +46,27 @@ class FailureKind(StrEnum):
     DEPENDENCY = "dependency"
 
 
+class Condition(StrEnum):
+    """With what another run must have ended for the one that waits for it to go on."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    """failed, dead or expired."""
+    FINISHED = "finished"
+    """However it ended."""
+
+
+class OnConflict(StrEnum):
+    """What becomes of a new run where an active one stands in its way."""
+
+    REJECT = "reject"
+    RETURN_EXISTING = "return_existing"
+    REPLACE = "replace"
+    """The one in the way is cancelled; where it runs already, the new one begins when it has let go."""
+    QUEUE_LATEST = "queue_latest"
+    """One that runs goes on, and of those that come meanwhile the latest follows it."""
+
+
 class AttemptOutcome(StrEnum):
     """How one attempt ended."""
 
@@ -67,7 +88,8 @@ WAITING: Final = frozenset({Status.AWAITING_APPROVAL, Status.PENDING})
 
 TRANSITIONS: Final[dict[Status, frozenset[Status]]] = {
     Status.AWAITING_APPROVAL: frozenset({Status.PENDING, Status.CANCELLED, Status.EXPIRED}),
-    Status.PENDING: frozenset({Status.RUNNING, Status.CANCELLED, Status.EXPIRED}),
+    # Back to approval where what was approved has been changed.
+    Status.PENDING: frozenset({Status.RUNNING, Status.CANCELLED, Status.EXPIRED, Status.AWAITING_APPROVAL}),
     Status.RUNNING: frozenset(
         {Status.COMPLETED, Status.FAILED, Status.DEAD, Status.PENDING, Status.CANCELLED}
     ),

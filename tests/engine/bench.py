@@ -25,8 +25,10 @@ from jobdeck.states import Status
 from jobdeck.store import scopes
 from jobdeck.store.claim import ClaimedRun
 from jobdeck.store.database import Database
+from jobdeck.store.schema import runs
 from jobdeck.store.transaction import Hint
 from tests.engine.gate import PATIENCE
+from tests.store.deck import execute_statement
 
 T = TypeVar("T")
 
@@ -130,6 +132,11 @@ class Bench:
     async def statuses(self) -> dict[str, int]:
         """How many runs have each status that occurs."""
         return {status: count for status, count in (await self.client.runs.counts()).items() if count}
+
+    async def set_run(self, run_id: UUID, **values: Any) -> None:
+        """Store values that no verb brings about, as somebody with the database's password can."""
+        statement = runs.update().where(runs.c.id == run_id).values(values)
+        await self.database.write(execute_statement, statement)
 
     async def read(self, query: Callable[[Connection], T]) -> T:
         """Run a query of the test itself."""

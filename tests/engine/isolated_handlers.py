@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from jobdeck import Context, Secret, handler
+from jobdeck import Context, Discard, Secret, handler
 
 
 class Login(BaseModel):
@@ -31,6 +31,12 @@ async def isolated(ctx: Context) -> dict[str, Any]:
 def isolated_fails(ctx: Context) -> None:
     """Fail as Python does."""
     raise ValueError("boom")
+
+
+@handler("isolated_policed", isolation="process", max_attempts=5, on_error={ValueError: Discard})
+def isolated_policed(ctx: Context) -> None:
+    """Fail in a way that a policy is about."""
+    raise ValueError("no use")
 
 
 @handler("isolated_killed", isolation="process", max_attempts=1)

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from jobdeck import Backoff, Context, Discard, Retry, Snooze, ValidationError, handler, limits
+from jobdeck import Backoff, Context, Discard, Growth, Retry, Snooze, ValidationError, handler, limits
 from jobdeck.model import Run
 from jobdeck.states import Status
 from tests.engine.bench import Bench, outcomes
@@ -124,6 +124,92 @@ async def test_retry_names_its_own_wait(bench: Bench) -> None:
         2,
         ["error", "error", "completed"],
     )
+
+
+async def test_a_run_may_have_its_own_backoff(bench: Bench) -> None:
+    """It goes before that of the job type: a list of waits is kept to the second, and its last one stays."""
+
+    @handler("patient", backoff=Backoff(base=1_000))
+    async def patient(ctx: Context) -> str:
+        if ctx.attempt < 4:
+            raise TimeoutError
+        return "in"
+
+    own = Backoff(growth=Growth.CUSTOM, delays=(1.0, 20.0))
+    run_id = await bench.trigger(patient, backoff=own, max_attempts=9)
+    async with bench.working(patient):
+        for failures, wait in enumerate((1, 20, 20), 1):
+            waiting = await bench.until(run_id, ended_times(failures))
+            assert wait_of(waiting) == wait
+            bench.skip(wait)
+        done = await bench.ended(run_id)
+    assert (done.status, done.backoff) == (Status.COMPLETED, own.facts())
+
+
+async def test_a_backoff_that_cannot_be_read(bench: Bench) -> None:
+    """A row that somebody has spoilt does not keep the outcome from being stored: the job type's backoff is used."""
+
+    @handler("spoilt", max_attempts=3, backoff=Backoff(base=7, growth=Growth.FIXED))
+    async def spoilt(ctx: Context) -> None:
+        raise TimeoutError
+
+    run_id = await bench.trigger(spoilt, backoff=Backoff(base=1))
+    await bench.set_run(run_id, backoff='{"base": "long"}')
+    async with bench.working(spoilt):
+        waiting = await bench.until(run_id, lambda run: run.failures)
+    assert wait_of(waiting) == 7
+
+
+async def test_policies_for_exceptions(bench: Bench) -> None:
+    """The policy of the nearest class decides; one of a base class for the rest; what none names is tried again."""
+
+    class Refused(ConnectionError):
+        pass
+
+    class Limited(ConnectionError):
+        pass
+
+    @handler(
+        "policed",
+        max_attempts=5,
+        backoff=Backoff(base=0),
+        on_error={
+            Refused: Discard,
+            Limited: lambda error: Retry("too many", after=float(str(error))),
+            ConnectionError: Snooze("2m"),
+            LookupError: lambda error: None,
+        },
+    )
+    async def policed(ctx: Context, params: Number) -> None:
+        raise (Refused("no"), Limited("90"), ConnectionResetError("gone"), KeyError("k"))[params.number]
+
+    refused, limited, reset, other = [await bench.trigger(policed, {"number": each}) for each in range(4)]
+    async with bench.working(policed):
+        done = await bench.ended(refused)
+        assert (done.status, done.failures, done.error) == (Status.FAILED, 1, "Refused: no")
+        assert "in policed" in (done.traceback or "")
+        waiting = await bench.until(limited, lambda run: run.failures)
+        assert (waiting.error, wait_of(waiting)) == ("too many", 90)
+        snoozed = await bench.until(reset, lambda run: run.attempts and run.attempts[0].outcome)
+        assert (outcomes(snoozed), snoozed.failures, wait_of(snoozed)) == (["snoozed"], 0, 120)
+        assert snoozed.attempts[0].error == "ConnectionResetError: gone"
+        dead = await bench.ended(other)
+        assert (dead.status, dead.failures, dead.error) == (Status.DEAD, 5, "KeyError: 'k'")
+
+
+async def test_a_policy_that_fails_itself(bench: Bench) -> None:
+    """It is an error of the attempt, and the handler's own exception stays in sight."""
+
+    def policy(error: ValueError) -> Retry:
+        return Retry(after=1 / 0)
+
+    @handler("broken", max_attempts=1, on_error={ValueError: policy})
+    async def broken(ctx: Context) -> None:
+        raise ValueError("first")
+
+    done = await bench.outcome(broken)
+    assert (done.status, (done.error or "").split(":")[0]) == (Status.FAILED, "ZeroDivisionError")
+    assert "ValueError: first" in (done.traceback or "")
 
 
 async def test_discard_ends_the_run(bench: Bench) -> None:

@@ -13,14 +13,14 @@ from tests.engine.bench import Bench, outcomes
 
 ALL = (
     handlers.isolated, handlers.isolated_fails, handlers.isolated_killed, handlers.isolated_exits,
-    handlers.isolated_deaf, handlers.isolated_leaks, handlers.isolated_hoards,
+    handlers.isolated_policed, handlers.isolated_deaf, handlers.isolated_leaks, handlers.isolated_hoards,
 )  # fmt: skip
 
 
 async def test_a_handler_in_a_process_of_its_own(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Result, progress, log, errors and deaths arrive; a death is an error of the attempt and no crash of a worker."""
     monkeypatch.setenv("JOBDECK_SECRET_TOKEN", "open-sesame")
-    ids = {spec.job_type: await bench.trigger(spec) for spec in ALL[:4]}
+    ids = {spec.job_type: await bench.trigger(spec) for spec in ALL[:5]}
     leaks = await bench.trigger(handlers.isolated_leaks, {"token": "secret://token"})
     hoards = await bench.trigger(handlers.isolated_hoards)
     async with bench.working(*ALL, concurrency=3):
@@ -35,6 +35,8 @@ async def test_a_handler_in_a_process_of_its_own(bench: Bench, monkeypatch: pyte
     failed = ended["isolated_fails"]
     assert (failed.status, failed.failure_kind, failed.error) == (Status.FAILED, "error", "ValueError: boom")
     assert "in isolated_fails" in (failed.traceback or "")
+    policed = ended["isolated_policed"]
+    assert (policed.status, policed.failures, policed.error) == (Status.FAILED, 1, "ValueError: no use")
     for name, words in (("isolated_killed", "SIGKILL"), ("isolated_exits", "7: no more")):
         died = ended[name]
         assert (died.status, died.failure_kind, died.crash_count) == (Status.FAILED, "error", 0)

@@ -142,7 +142,7 @@ async def test_three_crashes_are_enough(bench: Bench) -> None:
             bench.skip(31)
             async with bench.working(other) as rescuer:
                 await bench.until(run_id, crashed_times(number + 1))
-                await rescuer.heart.recover()
+                await rescuer.rounds.recover()
     dead = await bench.run(run_id)
     assert (dead.status, dead.failure_kind, dead.crash_count, dead.failures) == (Status.DEAD, "crashed", 3, 0)
     assert outcomes(dead) == ["crashed"] * 3
@@ -184,7 +184,7 @@ async def test_a_live_worker_is_never_robbed(bench: Bench) -> None:
             bench.skip(12)
             assert await first.heart.beat()
             assert await second.heart.beat()
-            assert await second.heart.recover() == 0
+            assert await second.rounds.recover() == 0
         go_on.open()
         done = await bench.ended(run_id)
     assert outcomes(done) == ["completed"]

@@ -246,7 +246,7 @@ async def test_beats_missed_beyond_the_lease_stop_the_handlers(bench: Bench, sil
 
 
 async def _recovered(bench: Bench, worker: Worker, run_id: UUID) -> bool:
-    await worker.heart.recover()
+    await worker.rounds.recover()
     return (await bench.run(run_id)).crash_count == 1
 
 

@@ -67,7 +67,7 @@ async def test_a_blocked_loop_is_stalled_not_dead(bench: Bench) -> None:
                 clock.advance(10)
                 await bench.until(run_id, beat_after(beaten))
                 assert await other.heart.beat()
-                assert await other.heart.recover() == 0
+                assert await other.rounds.recover() == 0
             running = await bench.run(run_id)
             assert (is_running(running), running.worker_id, running.attempt) == (True, worker.id, 1)
             go_on.open()

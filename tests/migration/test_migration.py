@@ -80,7 +80,7 @@ def facts(conn: Connection) -> dict[str, Any]:
     looker = inspect(conn)
     for name in sorted(set(looker.get_table_names()) - {"alembic_version"}):
         found[name] = {
-            "columns": [{**each, "type": str(each["type"])} for each in looker.get_columns(name)],
+            "columns": _columns(conn, name),
             "checks": sorted(looker.get_check_constraints(name), key=str),
             "uniques": sorted(looker.get_unique_constraints(name), key=str),
             "foreign": sorted(looker.get_foreign_keys(name), key=str),
@@ -89,6 +89,12 @@ def facts(conn: Connection) -> dict[str, Any]:
             "options": looker.get_table_options(name),
         }
     return found
+
+
+def _columns(conn: Connection, table: str) -> list[Any]:
+    found = [{**each, "type": str(each["type"])} for each in inspect(conn).get_columns(table)]
+    # PostgreSQL can only add a column at the end, and reaches all of them alike.
+    return sorted(found, key=str) if conn.dialect.name == "postgresql" else found
 
 
 def _indexes(conn: Connection, table: str) -> list[Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, Field
 
-from jobdeck import Backoff, Context, Secret, ValidationError, handler, limits
+from jobdeck import Backoff, Context, Discard, Growth, Secret, Snooze, ValidationError, handler, limits
 from jobdeck.plugins import Plugin
 from jobdeck.spec import NoParams
 from jobdeck.testing import run_handler
@@ -139,6 +139,18 @@ def test_single_flight_has_a_key() -> None:
         ("ok", {"backoff": Backoff(factor=1e9)}, "factor of a backoff lies between 1 and"),
         ("ok", {"backoff": Backoff(base=-1)}, "base and cap of a backoff"),
         ("ok", {"backoff": Backoff(cap=float("nan"))}, "base and cap of a backoff"),
+        ("ok", {"backoff": Backoff(growth=Growth.CUSTOM)}, "a custom backoff has a list of delays"),
+        ("ok", {"backoff": Backoff(delays=(1.0,))}, "a custom backoff has a list of delays"),
+        (
+            "ok",
+            {"backoff": Backoff(growth=Growth.CUSTOM, delays=(1.0,) * 101)},
+            "at most 100 delays, not 101",
+        ),
+        ("ok", {"backoff": Backoff(growth=Growth.CUSTOM, delays=(-1.0,))}, "delays of a backoff lie between"),
+        ("ok", {"on_error": {"ValueError": Discard}}, "on_error is by types of exceptions"),
+        ("ok", {"on_error": {BaseException: Discard}}, "on_error is by types of exceptions"),
+        ("ok", {"on_error": {ValueError: "retry"}}, "on_error[ValueError] is Retry, Discard"),
+        ("ok", {"on_error": {ValueError: Snooze}}, "on_error[ValueError] is Retry, Discard"),
         ("ok", {"scope": "world"}, "scope is one of project, team, system, not 'world'"),
         ("ok", {"isolation": "thread"}, "isolation is one of loop, process, not 'thread'"),
         ("ok", {"labels": "gpu"}, "labels is a list of names; write labels=('gpu',)"),

@@ -11,12 +11,23 @@ from sqlalchemy import Connection, Table, Update, select
 
 from jobdeck.errors import JobdeckError
 from jobdeck.ids import new_id
-from jobdeck.model import CancelReply, NewRun, Progress, Project, Run, RunFilter, RunStretch, TeamScope
+from jobdeck.model import (
+    CancelReply,
+    NewRun,
+    Progress,
+    Project,
+    Run,
+    RunExtras,
+    RunFilter,
+    RunStretch,
+    TeamScope,
+)
 from jobdeck.states import AttemptOutcome, Status
 from jobdeck.store import changes, detail, listing
 from jobdeck.store.claim import Claim, ClaimedRun, claim
 from jobdeck.store.database import Database
 from jobdeck.store.enqueue import enqueue
+from jobdeck.store.expiry import Expire, expire
 from jobdeck.store.finish import Ended, Finish, Recover, finish, recover
 from jobdeck.store.id_parts import ids_like
 from jobdeck.store.leases import LogLine, Report
@@ -141,14 +152,15 @@ class Deck:
 
     async def set_run(self, run_id: UUID, **values: Any) -> None:
         """Store values that no verb of today can bring about."""
-        await self.database.write(_execute, runs.update().where(runs.c.id == run_id).values(values))
+        await self.database.write(execute_statement, runs.update().where(runs.c.id == run_id).values(values))
 
     async def with_status(self, status: Status) -> UUID:
-        """A run brought to this status the way runs get there; by hand where no verb leads there yet."""
-        if status in (Status.AWAITING_APPROVAL, Status.EXPIRED):
-            run_id = await self.enqueue()
-            await self.set_run(run_id, status=status)
-            await self.database.write(_recount, (self.scope.team_id, status))
+        """A run brought to this status the way runs get there."""
+        if status is Status.AWAITING_APPROVAL:
+            return await self.enqueue(extras=RunExtras(requires_approval=True))
+        if status is Status.EXPIRED:
+            run_id = await self.enqueue(extras=RunExtras(ttl=timedelta(microseconds=1)))
+            await self.database.write(expire, Expire("test"))
             return run_id
         if status in (Status.PENDING, Status.CANCELLED):
             run_id = await self.enqueue()
@@ -167,17 +179,9 @@ class Deck:
 
 
 @verb(Rank.CHANGE)
-def _execute(tx: Tx, items: Sequence[Update]) -> Sequence[None]:
+def execute_statement(tx: Tx, items: Sequence[Update]) -> Sequence[None]:
     for item in items:
         tx.conn.execute(item)
-    return [None] * len(items)
-
-
-@verb(Rank.CHANGE)
-def _recount(tx: Tx, items: Sequence[tuple[UUID, Status]]) -> Sequence[None]:
-    """Count a pending run of this team as one of that status."""
-    for team_id, status in items:
-        tx.count(team_id, "sync", Status.PENDING, status)
     return [None] * len(items)
 
 

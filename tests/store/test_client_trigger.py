@@ -21,6 +21,7 @@ from jobdeck.errors import (
     ValidationError,
 )
 from jobdeck.ids import new_id, show_id
+from jobdeck.states import Condition
 from jobdeck.store.schema import run_events, runs
 from tests.store.clients import REMOTE, client_of
 from tests.store.deck import Deck, team_of
@@ -119,6 +120,9 @@ async def test_single_flight_by_the_key_of_the_handler(client: Client, deck: Dec
     assert await stored(deck) == 3
 
 
+new_id_of_a_run = new_id()
+
+
 def _nested(levels: int) -> dict[str, Any]:
     value: Any = 1
     for _ in range(levels - 1):
@@ -153,6 +157,13 @@ FINE: list[tuple[str, dict[str, Any]]] = [
     ("delay high", {"delay": timedelta(days=366)}),
     ("time past", {"at": datetime(1970, 1, 1, tzinfo=UTC)}),
     ("time far", {"at": datetime(9998, 12, 31, tzinfo=UTC)}),
+    ("time to live", {"ttl": timedelta(days=366)}),
+    ("time to live after the delay", {"ttl": timedelta(seconds=61), "delay": timedelta(minutes=1)}),
+    ("idempotency key", {"idempotency_key": "k" * 256}),
+    ("dedupe key", {"dedupe_key": "é" * 256}),
+    ("dedupe window", {"dedupe_key": "k", "dedupe_window": timedelta(days=366)}),
+    ("conflict as text", {"dedupe_key": "k", "on_conflict": "replace"}),
+    ("generations", {"lineage_depth": limits.LINEAGE_MAX}),
 ]
 BEYOND: list[tuple[str, dict[str, Any], str]] = [
     ("params", {"params": _params(limits.PARAMS_BYTES + 1)}, "262,145 bytes of JSON; at most 262,144"),
@@ -189,6 +200,31 @@ BEYOND: list[tuple[str, dict[str, Any], str]] = [
     ("metadata NUL", {"metadata": {"k": "\x00"}}, "NUL"),
     ("delay low", {"delay": timedelta(seconds=-1)}, "366d"),
     ("delay high", {"delay": timedelta(days=366, seconds=1)}, "366d"),
+    ("time to live none", {"ttl": timedelta(0)}, "more than 0s and at most 366d"),
+    ("time to live high", {"ttl": timedelta(days=366, seconds=1)}, "at most 366d"),
+    (
+        "time to live before it is due",
+        {"ttl": timedelta(seconds=60), "delay": timedelta(minutes=1)},
+        "be over",
+    ),
+    ("idempotency key", {"idempotency_key": "k" * 257}, "1 to 256 printable characters, not 257"),
+    ("idempotency key empty", {"idempotency_key": ""}, "1 to 256"),
+    ("idempotency key with an escape", {"idempotency_key": "a\x1b[0m"}, "printable"),
+    ("dedupe key", {"dedupe_key": "k" * 257}, "dedupe_key has 1 to 256"),
+    ("dedupe key NUL", {"dedupe_key": "a\x00"}, "printable"),
+    ("window without a key", {"dedupe_window": timedelta(seconds=1)}, "needs a dedupe key"),
+    ("window none", {"dedupe_key": "k", "dedupe_window": timedelta(0)}, "more than 0s"),
+    ("window high", {"dedupe_key": "k", "dedupe_window": timedelta(days=366, seconds=1)}, "at most 366d"),
+    ("conflict", {"on_conflict": "explode"}, "reject, return_existing, replace, queue_latest, not 'explode'"),
+    ("replace without a key", {"on_conflict": "replace"}, "needs a type with single flight, or a dedupe key"),
+    (
+        "latest in a window",
+        {"dedupe_key": "k", "dedupe_window": timedelta(1), "on_conflict": "queue_latest"},
+        "without",
+    ),
+    ("runs to wait for", {"after": [(new_id(), Condition.COMPLETED) for _ in range(101)]}, "at most 100"),
+    ("a run twice", {"after": [(new_id_of_a_run, Condition.FAILED)] * 2}, "named once"),
+    ("generations", {"lineage_depth": limits.LINEAGE_MAX + 1}, "generation 101"),
     ("delay and time", {"delay": timedelta(0), "at": datetime(2031, 1, 1, tzinfo=UTC)}, "either"),
     ("time without a zone", {"at": datetime(2031, 1, 1)}, "time zone"),  # noqa: DTZ001  what is refused
     ("time too far", {"at": datetime(9999, 12, 31, 23, 59, tzinfo=UTC)}, "1970-9998"),

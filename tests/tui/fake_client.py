@@ -25,7 +25,7 @@ from jobdeck.model import (
     TeamScope,
     Worker,
 )
-from jobdeck.states import RETRYABLE, TERMINAL, Status
+from jobdeck.states import RETRYABLE, TERMINAL, FailureKind, Status
 
 NOW = datetime(2026, 3, 4, 12, 0, 0, tzinfo=UTC)
 TEAM = TeamScope(UUID(int=1), "acme")
@@ -148,6 +148,8 @@ class FakeRuns:
         self.triggered: list[tuple[str, Mapping[str, Any], Mapping[str, Any]]] = []
         self.cancelled: list[tuple[UUID, str | None]] = []
         self.retried: list[UUID] = []
+        self.decided: list[tuple[str, UUID, str | None, str | None]] = []
+        """Approvals and rejections: which, of what, why, and what was shown."""
 
     def put(self, *runs: Run) -> None:
         """Store runs; a known one gets a newer revision."""
@@ -245,6 +247,20 @@ class FakeRuns:
             raise Conflict(f"only an ended run can be retried, not a {run.status} one")
         self.retried.append(run_id)
         self.put(replace(run, status=Status.PENDING, label="pending", finished_at=None, error=None))
+        return self.by_id[run_id]
+
+    async def approve(self, run_id: UUID, /, *, reason: str | None = None, seen: str | None = None) -> Run:
+        run = await self.show(run_id)
+        self.decided.append(("approve", run_id, reason, seen))
+        self.put(replace(run, status=Status.PENDING, label="pending"))
+        return self.by_id[run_id]
+
+    async def reject(self, run_id: UUID, /, *, reason: str, seen: str | None = None) -> Run:
+        run = await self.show(run_id)
+        self.decided.append(("reject", run_id, reason, seen))
+        said = f"rejected by alice: {reason}"
+        ended = replace(run, status=Status.CANCELLED, label="cancelled", finished_at=NOW, error=said)
+        self.put(replace(ended, failure_kind=FailureKind.REJECTED))
         return self.by_id[run_id]
 
     async def trigger(self, job_type: str, params: Mapping[str, Any] | None = None, **options: Any) -> Run:

@@ -348,6 +348,43 @@ async def test_retrying_a_failed_run(open_deck: OpenDeck, client: FakeClient) ->
         assert "○ pending" in deck.cursor_line()
 
 
+async def test_approving_what_is_shown(open_deck: OpenDeck, client: FakeClient) -> None:
+    """An open run that awaits approval offers it; approved is what was on the screen when the key was pressed."""
+    run = replace(make_run(1, status="awaiting_approval"), request_hash="abc", requires_approval=True)
+    client.runs.put(run)
+    async with open_deck() as deck:
+        assert "waits for approval" in deck.cursor_line()
+        await deck.press("a")
+        assert "Approve" not in deck.screen[-1]
+        await deck.press("enter")
+        assert "a approve" in deck.screen[-1]
+        await deck.press("a")
+        assert "Approve run 000001" in deck.screen[-1]
+        client.runs.put(replace(run, request_hash="changed"))
+        await deck.after_guard()
+        await deck.press("y")
+        assert client.runs.decided == [("approve", run.id, None, "abc")]
+        assert "approved, now pending  $ jobdeck runs approve 000001" in deck.screen[-2]
+
+
+async def test_rejecting_needs_a_reason(open_deck: OpenDeck, client: FakeClient) -> None:
+    """A yes asks for the reason first; with it the run is rejected, and says so."""
+    run = replace(make_run(1, status="awaiting_approval"), requires_approval=True)
+    client.runs.put(run)
+    async with open_deck() as deck:
+        await deck.press("enter", "x")
+        assert "yes" not in deck.screen[-1]
+        await deck.after_guard()
+        await deck.press("y")
+        assert client.runs.decided == []
+        await deck.type("not now")
+        await deck.press("enter")
+        await deck.after_guard()
+        await deck.press("y")
+        assert client.runs.decided == [("reject", run.id, "not now", None)]
+        assert "rejected by alice: not now" in deck.text
+
+
 async def test_a_lost_database_keeps_the_rows(open_deck: OpenDeck, client: FakeClient) -> None:
     """Rows stay, the title says stale, and when it is back the screen is live again."""
     client.runs.put(make_run(1))

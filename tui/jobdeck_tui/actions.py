@@ -80,6 +80,8 @@ CANCEL = Action(
     "cancel", "c", "cancel", "ask the run to stop (asks first; a reason can be given)", _can("cancel")
 )
 RETRY = Action("retry", "r", "retry", "put an ended run back to pending (asks first)", _can("retry"))
+APPROVE = Action("approve", "a", "approve", "let the run go on, as it is shown (asks first)", _can("approve"))
+REJECT = Action("reject", "x", "reject", "end the run without running it (asks for a reason)", _can("reject"))
 COPY = Action("copy", "y", "copy id", "copy the id of the run to the clipboard", _has_run)
 
 MOVES = (
@@ -119,6 +121,8 @@ RUN = (
         "next_section", "tab,right_square_bracket,right", "section", "next section: log, attempts, params …"
     ),
     Action("previous_section", "shift+tab,left_square_bracket,left", "", "previous section"),
+    APPROVE,
+    REJECT,
     CANCEL,
     RETRY,
     Action("again", "t", "again", "trigger the same type and params again, by the form", _has_run),

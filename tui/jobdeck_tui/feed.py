@@ -316,7 +316,15 @@ class Feed:
             run = await self._client.runs.retry(run_id, reason=reason)
             return f"now {run.label}"
 
-        act = {"cancel": cancel, "retry": retry}[question.verb]
+        async def approve() -> str:
+            run = await self._client.runs.approve(run_id, reason=reason, seen=question.seen)
+            return f"approved, now {run.label}"
+
+        async def reject() -> str:
+            run = await self._client.runs.reject(run_id, reason=question.reason, seen=question.seen)
+            return f"rejected, now {run.label}"
+
+        act = {"cancel": cancel, "retry": retry, "approve": approve, "reject": reject}[question.verb]
         self._start(f"write {run_id}", self._write(f"{question.verb} {question.short_id}", command, act))
 
     async def _write(self, what: str, command: str, act: Callable[[], Coroutine[Any, Any, str]]) -> None:

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from jobdeck.cli.human import bar, progress_text, span_text, time_text
+from jobdeck.ids import show_id
 from jobdeck.model import Attempt, Run
+from jobdeck.states import Status
 from jobdeck.text import clean
 
 _WIDTH = 12
@@ -35,8 +37,15 @@ def _facts(run: Run) -> Iterator[str]:
         "attempts", f"{run.attempt}, {run.failures} of {run.max_attempts} failures, {run.crash_count} crashes"
     )
     yield _line("made", f"{time_text(run.created_at)} by {run.triggered_by}")
+    yield from _lineage(run)
     if run.due_at > run.created_at:
         yield _line("due", time_text(run.due_at))
+    if run.expires_at and not run.started_at:
+        yield _line("expires", time_text(run.expires_at))
+    yield from _approval(run)
+    for wait in run.waits:
+        state = "waits" if wait.open else "waited"
+        yield _line("after", f"{state} for {show_id('run', wait.run_id)} ({wait.condition})")
     if run.started_at:
         yield _line("started", time_text(run.started_at))
     if run.finished_at:
@@ -50,6 +59,23 @@ def _facts(run: Run) -> Iterator[str]:
         yield _line("error", kind + run.error)
     if run.actions:
         yield _line("allowed", ", ".join(run.actions))
+
+
+def _lineage(run: Run) -> Iterator[str]:
+    if run.continuation_of:
+        yield _line("again", f"continues {show_id('run', run.continuation_of)}")
+    if run.parent_run_id:
+        yield _line("parent", show_id("run", run.parent_run_id))
+    for name, key in (("idempotency", run.idempotency_key), ("dedupe", run.dedupe_key)):
+        if key:
+            yield _line(name, key)
+
+
+def _approval(run: Run) -> Iterator[str]:
+    if run.approved_at:
+        yield _line("approval", f"given {time_text(run.approved_at)} by {run.approved_by}")
+    elif run.requires_approval:
+        yield _line("approval", "needed" if run.status == Status.AWAITING_APPROVAL else "not given")
 
 
 def _attempts(run: Run) -> Iterator[str]:

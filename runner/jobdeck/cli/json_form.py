@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -11,6 +11,7 @@ from jobdeck.cli.human import iso
 from jobdeck.ids import show_id
 from jobdeck.model import (
     Attempt,
+    BatchResult,
     CancelReply,
     JobType,
     LogEntry,
@@ -32,6 +33,19 @@ def run_json(run: Run) -> Json:
     """The whole record of a run, with `attempts`."""
     return run_row_json(run) | {
         "params": run.params,
+        "request_hash": run.request_hash,
+        "approved_at": iso(run.approved_at),
+        "approved_by": run.approved_by,
+        "idempotency_key": run.idempotency_key,
+        "dedupe_key": run.dedupe_key,
+        "deduplicated": run.deduplicated,
+        "continuation_of": _id("run", run.continuation_of),
+        "backoff": run.backoff,
+        "lineage_depth": run.lineage_depth,
+        "waits": [
+            {"run_id": show_id("run", wait.run_id), "condition": wait.condition, "open": wait.open}
+            for wait in run.waits
+        ],
         "result": run.result,
         "traceback": run.traceback,
         "metadata": dict(run.metadata),
@@ -79,6 +93,8 @@ def run_row_json(run: Run) -> Json:
         "cancel_requested_by": run.cancel_requested_by,
         "cancel_reason": run.cancel_reason,
         "held_reason": run.held_reason,
+        "expires_at": iso(run.expires_at),
+        "requires_approval": run.requires_approval,
         "notify": run.notify,
         "tags": dict(run.tags),
         "actions": list(run.actions),
@@ -127,6 +143,32 @@ def entry_json(entry: LogEntry) -> Json:
         "message": entry.message,
         "attempt": entry.attempt,
         "fields": dict(entry.fields),
+    }
+
+
+def batch_json(results: Sequence[BatchResult]) -> Json:
+    """A batch: what became of each item, and how many."""
+    rows = [batch_item_json(index, result) for index, result in enumerate(results)]
+    kinds = [row["status"] for row in rows]
+    return {
+        "results": rows,
+        "total": len(rows),
+        "created": kinds.count("created"),
+        "deduplicated": kinds.count("deduplicated"),
+        "failed": kinds.count("failed"),
+    }
+
+
+def batch_item_json(index: int, result: BatchResult) -> Json:
+    """One item of a batch."""
+    if result.error is not None:
+        return {"index": index, "status": "failed", "id": None, "error": result.error.details()}
+    return {
+        "index": index,
+        "status": "deduplicated" if result.deduplicated else "created",
+        "id": _id("run", result.run_id),
+        "idempotency_hit": result.deduplicated,
+        "error": None,
     }
 
 

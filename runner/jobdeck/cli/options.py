@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from jobdeck.errors import ValidationError
 
 if TYPE_CHECKING:
+    from jobdeck.client import Client
     from jobdeck.model import RunFilter
+    from jobdeck.retry import Backoff
+    from jobdeck.states import Condition
 
 
 def duration(text: str | None) -> timedelta | None:
@@ -31,6 +35,62 @@ def tags(pairs: Sequence[str]) -> dict[str, str] | None:
     from jobdeck.cli.params import split_pairs
 
     return split_pairs(pairs, "--tag") or None
+
+
+def json_object(text: str | None, what: str) -> dict[str, Any] | None:
+    """A JSON object; None stays None. Raises ValidationError."""
+    from jobdeck import jsonio
+    from jobdeck.limits import METADATA_BYTES
+
+    if text is None:
+        return None
+    value = jsonio.loads(text, what=what, limit=METADATA_BYTES)
+    if not isinstance(value, dict):
+        raise ValidationError(f'{what} must be a JSON object, like {{"key": "value"}}', field=what)
+    return value
+
+
+def backoff(growth: str | None, first: str | None, longest: str | None, delays: str | None) -> Backoff | None:
+    """A backoff of its own; None where nothing is stated. Raises ValidationError."""
+    from jobdeck.durations import parse_duration
+    from jobdeck.retry import Backoff, Growth
+
+    if (growth, first, longest, delays) == (None, None, None, None):
+        return None
+    if delays is not None and (growth, first) != (None, None):
+        raise ValidationError(
+            "--retry-delays states the waits one by one; leave --backoff and --retry-delay", field="backoff"
+        )
+    growths = [each for each in Growth if each is not Growth.CUSTOM]
+    if growth is not None and growth not in growths:
+        raise ValidationError(
+            f"--backoff is {', '.join(growths)}, not {growth[:40]!r}; a list goes to --retry-delays",
+            field="backoff",
+        )
+    plain = Backoff()
+    return Backoff(
+        base=plain.base if first is None else parse_duration(first).total_seconds(),
+        cap=plain.cap if longest is None else parse_duration(longest).total_seconds(),
+        growth=Growth.CUSTOM if delays is not None else Growth(growth or Growth.EXPONENTIAL),
+        delays=tuple(
+            parse_duration(each.strip()).total_seconds() for each in (delays or "").split(",") if each
+        ),
+    )
+
+
+async def waits(client: Client, words: Sequence[str]) -> list[tuple[UUID, Condition]]:
+    """`RUN` or `RUN:condition`, each. Raises ValidationError, NotFound."""
+    from jobdeck.states import Condition
+
+    found = []
+    for word in words:
+        run, colon, condition = word.partition(":")
+        if colon and condition not in set(Condition):
+            raise ValidationError(
+                f"--after takes RUN:{'|'.join(Condition)}, not {condition[:40]!r}", field="after"
+            )
+        found.append((await client.runs.resolve(run), Condition(condition or Condition.COMPLETED)))
+    return found
 
 
 def run_filter(

@@ -1,4 +1,4 @@
-"""`jobdeck runs`: list, show, logs, cancel, retry."""
+"""`jobdeck runs`: list, show, logs; and by `steering` what people do to runs."""
 
 from __future__ import annotations
 
@@ -6,29 +6,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jobdeck.cli import steering
 from jobdeck.cli.call import Call
 from jobdeck.cli.command import command
+from jobdeck.cli.steering import Id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from jobdeck.client import Client
-    from jobdeck.model import CancelReply, Run, RunFilter, RunPage
-
-Id = Annotated[
-    str, typer.Argument(metavar="ID", help="Id of the run, or at least 4 characters of its start or end.")
-]
-Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; kept with the run.")]
+    from jobdeck.model import Run, RunFilter, RunPage
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the tree."""
-    part = typer.Typer(help="List runs and look into them; cancel and retry.")
+    part = typer.Typer(help="List runs, look into them and steer them.")
     command(part, "list")(list_runs)
     command(part, "show")(show)
     command(part, "logs")(logs)
-    command(part, "cancel")(cancel)
-    command(part, "retry")(retry)
+    steering.register(part)
     app.add_typer(part, name="runs")
 
 
@@ -147,36 +143,3 @@ def logs(
         await LogReader(client, found, lowest=lowest, as_json=call.json).print(tail=last, follow=follow)
 
     call.ask(work)
-
-
-def cancel(call: Call, run_id: Id, reason: Reason = None) -> None:
-    """Ask a run to stop. A waiting run ends at once, a running one as soon as its handler lets go."""
-    from jobdeck.cli.json_form import cancel_json
-    from jobdeck.cli.output import emit, emit_json
-    from jobdeck.ids import show_id
-
-    async def work(client: Client) -> CancelReply:
-        return await client.runs.cancel(await client.runs.resolve(run_id), reason=reason)
-
-    reply = call.ask(work)
-    if call.json:
-        emit_json(cancel_json(reply))
-    elif reply.cancelled:
-        emit(f"{show_id('run', reply.run_id)} cancelled")
-    else:
-        emit(f"{show_id('run', reply.run_id)} asked to stop; it is still {reply.status}")
-
-
-def retry(call: Call, run_id: Id, reason: Reason = None) -> None:
-    """Put a failed, dead, cancelled or expired run back to pending; its history stays."""
-    from jobdeck.cli.json_form import run_json
-    from jobdeck.cli.output import emit, emit_json
-
-    async def work(client: Client) -> Run:
-        return await client.runs.retry(await client.runs.resolve(run_id), reason=reason)
-
-    run = call.ask(work)
-    if call.json:
-        emit_json(run_json(run))
-    else:
-        emit(f"{run.shown_id} {run.label}")

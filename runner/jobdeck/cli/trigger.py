@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +13,7 @@ from jobdeck.cli.command import command
 
 if TYPE_CHECKING:
     from jobdeck.client import Client
+    from jobdeck.model import Run
 
 
 def register(app: typer.Typer) -> None:
@@ -21,7 +23,9 @@ def register(app: typer.Typer) -> None:
 
 def trigger(
     call: Call,
-    job_type: Annotated[str, typer.Argument(metavar="TYPE", help="Job type; see: jobdeck types list")],
+    job_type: Annotated[
+        str | None, typer.Argument(metavar="TYPE", help="Job type; see: jobdeck types list")
+    ] = None,
     param: Annotated[
         list[str] | None,
         typer.Option("-p", "--param", metavar="KEY=VALUE", help="One param; may be repeated."),
@@ -45,9 +49,62 @@ def trigger(
     timeout: Annotated[
         str | None, typer.Option("--timeout", metavar="10m", help="Longest time of one attempt; 0s: none.")
     ] = None,
+    backoff: Annotated[
+        str | None,
+        typer.Option(
+            "--backoff", metavar="GROWTH", help="exponential, linear or fixed waits before retries."
+        ),
+    ] = None,
+    retry_delay: Annotated[
+        str | None, typer.Option("--retry-delay", metavar="5s", help="First wait before a retry.")
+    ] = None,
+    retry_max: Annotated[
+        str | None, typer.Option("--retry-max", metavar="1h", help="Longest wait before a retry.")
+    ] = None,
+    retry_delays: Annotated[
+        str | None,
+        typer.Option("--retry-delays", metavar="1s,5s,30s", help="The waits one by one; the last one stays."),
+    ] = None,
     name: Annotated[str | None, typer.Option("--name", metavar="TEXT", help="Name shown in lists.")] = None,
     tag: Annotated[
         list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", help="May be repeated.")
+    ] = None,
+    metadata: Annotated[
+        str | None, typer.Option("--metadata", metavar="JSON", help="A JSON object kept with the run.")
+    ] = None,
+    ttl: Annotated[
+        str | None, typer.Option("--ttl", metavar="1h", help="Expires if it has not begun by then.")
+    ] = None,
+    after: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--after",
+            metavar="RUN[:CONDITION]",
+            help="Begins when that run has ended: completed (default), failed or finished. May be repeated.",
+        ),
+    ] = None,
+    needs_approval: Annotated[
+        bool, typer.Option("--needs-approval", help="Somebody else has to approve it first.")
+    ] = False,
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option("--idempotency-key", metavar="KEY", help="For 24 h the same request is the same run."),
+    ] = None,
+    dedupe_key: Annotated[
+        str | None,
+        typer.Option("--dedupe-key", metavar="KEY", help="No second active run of the type with this key."),
+    ] = None,
+    dedupe_window: Annotated[
+        str | None,
+        typer.Option("--dedupe-window", metavar="10m", help="The dedupe key stands so long instead."),
+    ] = None,
+    on_conflict: Annotated[
+        str | None,
+        typer.Option(
+            "--on-conflict",
+            metavar="MODE",
+            help="Where a run is in the way: reject, return_existing, replace or queue_latest.",
+        ),
     ] = None,
     keep_debug: Annotated[
         bool, typer.Option("--debug-log", help="Keep debug lines, and the log without a cap.")
@@ -56,13 +113,26 @@ def trigger(
         bool, typer.Option("--attach", help="Stay until it ends; its outcome is the exit code.")
     ] = False,
     count: Annotated[int, typer.Option("--count", metavar="N", help="Make so many equal runs.")] = 1,
+    batch: Annotated[
+        str | None,
+        typer.Option(
+            "--batch", metavar="FILE|-", help="A run for each line: a JSON object of type, params, …"
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check it and show the run it would make; store nothing.")
+    ] = False,
 ) -> None:
     """Make a run of a job type now, later or at a time."""
     from jobdeck.cli import options as read
     from jobdeck.errors import ValidationError
 
-    if count < 1 or (attach and count > 1):
-        raise ValidationError("--count is at least 1, and exactly 1 with --attach", field="count")
+    if count < 1 or ((attach or dry_run) and count > 1):
+        raise ValidationError(
+            "--count is at least 1, and exactly 1 with --attach or --dry-run", field="count"
+        )
+    if attach and dry_run:
+        raise ValidationError("with --dry-run there is no run to attach to", field="dry_run")
     options: dict[str, Any] = {
         "queue": queue,
         "priority": priority,
@@ -70,42 +140,99 @@ def trigger(
         "at": read.moment(at),
         "max_attempts": max_attempts,
         "timeout": read.duration(timeout),
+        "backoff": read.backoff(backoff, retry_delay, retry_max, retry_delays),
         "name": name,
         "tags": read.tags(tag or []),
+        "metadata": read.json_object(metadata, "metadata"),
         "debug_mode": keep_debug,
+        "ttl": read.duration(ttl),
+        "requires_approval": needs_approval,
+        "idempotency_key": idempotency_key,
+        "dedupe_key": dedupe_key,
+        "dedupe_window": read.duration(dedupe_window),
+        "on_conflict": on_conflict,
     }
-    code = call.ask(
-        lambda client: _trigger(call, client, job_type, params, param or [], count, attach, options)
-    )
-    raise typer.Exit(code)
+    if batch is not None:
+        _check_batch(params, param, count, attach, dry_run)
+        raise typer.Exit(call.ask(lambda client: _batch(call, client, batch, job_type, after or [], options)))
+    if job_type is None:
+        raise ValidationError(
+            "name a job type, or a file with --batch; see: jobdeck types list", field="type"
+        )
+    request = _Request(job_type, params, param or [], after or [], options)
+
+    async def work(client: Client) -> int:
+        given = await request.read(client)
+        if count > 1:
+            return await _many(call, client, request, given, count)
+        if dry_run:
+            return _print_preview(call, await client.runs.preview(job_type, given, **options))
+        run = await client.runs.trigger(job_type, given, **options)
+        if attach:
+            from jobdeck.cli.attach import attach_in_foreground
+
+            return await attach_in_foreground(client, run, as_json=call.json)
+        _print_run(call, run)
+        return 0
+
+    raise typer.Exit(call.ask(work))
 
 
-async def _trigger(
-    call: Call,
-    client: Client,
-    job_type: str,
-    source: str | None,
-    pairs: list[str],
-    count: int,
-    attach: bool,
-    options: Mapping[str, Any],
+def _check_batch(*single: object) -> None:
+    from jobdeck.errors import ValidationError
+
+    if any(value not in (None, 1, False) for value in single):
+        raise ValidationError(
+            "with --batch params stand in its lines; -p, --params, --count, --attach and --dry-run are for one run",
+            field="batch",
+        )
+
+
+async def _batch(
+    call: Call, client: Client, source: str, job_type: str | None, after: list[str], options: dict[str, Any]
 ) -> int:
-    from jobdeck.cli.params import read_params
+    from jobdeck.cli.batch import trigger_batch
+    from jobdeck.cli.options import waits
 
-    schema = (await client.types.show(job_type)).schema if pairs else {}
-    params = read_params(source, pairs, schema)
-    if count > 1:
-        return await _many(call, client, job_type, params, count, options)
-    run = await client.runs.trigger(job_type, params, **options)
-    if attach:
-        from jobdeck.cli.attach import attach_in_foreground
+    options["after"] = await waits(client, after)
+    return await trigger_batch(call, client, source, job_type, options)
 
-        return await attach_in_foreground(client, run, as_json=call.json)
-    _print_run(call, run)
+
+@dataclass
+class _Request:
+    """What the command line asks for; what it says in words that only the database can explain is read by `read`."""
+
+    job_type: str
+    source: str | None
+    pairs: list[str]
+    after: list[str]
+    options: dict[str, Any]
+
+    async def read(self, client: Client) -> dict[str, Any]:
+        """The params; and the runs of `--after` become an option."""
+        from jobdeck.cli.options import waits
+        from jobdeck.cli.params import read_params
+
+        schema = (await client.types.show(self.job_type)).schema if self.pairs else {}
+        params = read_params(self.source, self.pairs, schema)
+        self.options["after"] = await waits(client, self.after)
+        return params
+
+
+def _print_preview(call: Call, run: Run) -> int:
+    from jobdeck.cli.json_form import run_json
+    from jobdeck.cli.output import emit_json, say
+    from jobdeck.cli.runs import print_run
+
+    if call.json:
+        emit_json(run_json(run) | {"id": None if not run.deduplicated else run.shown_id, "dry_run": True})
+        return 0
+    say("it stands for this request already:" if run.deduplicated else "nothing is stored; this would be:")
+    print_run(call, run)
     return 0
 
 
-def _print_run(call: Call, run: Any) -> None:
+def _print_run(call: Call, run: Run) -> None:
     from jobdeck.cli.json_form import run_json
     from jobdeck.cli.output import emit, emit_json, say
 
@@ -113,22 +240,17 @@ def _print_run(call: Call, run: Any) -> None:
         emit_json(run_json(run))
         return
     emit(run.shown_id)
+    if run.deduplicated:
+        say("it stands for this request already; nothing new was made")
     if run.held_reason:
         say(f"it waits: {run.held_reason}")
 
 
-async def _many(
-    call: Call,
-    client: Client,
-    job_type: str,
-    params: Mapping[str, Any],
-    count: int,
-    options: Mapping[str, Any],
-) -> int:
+async def _many(call: Call, client: Client, request: _Request, params: Mapping[str, Any], count: int) -> int:
     from jobdeck.cli.output import emit, emit_json
     from jobdeck.ids import show_id
 
-    ids = await client.runs.trigger_many(job_type, [params] * count, **options)
+    ids = await client.runs.trigger_many(request.job_type, [params] * count, **request.options)
     shown = [show_id("run", run_id) for run_id in ids]
     if call.json:
         emit_json({"ids": shown, "created": len(shown)})

@@ -28,6 +28,8 @@ class Session:
     actor: str
     local_spec: Callable[[str], HandlerSpec | None]
     """The handler of a job type where its package is installed beside the client."""
+    own_approvals: bool = False
+    """Whether the actor may approve what the actor has asked for."""
 
     def __post_init__(self) -> None:
         # The operating system's name for a user is text of strangers like any other.

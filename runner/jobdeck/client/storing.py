@@ -20,16 +20,21 @@ async def store_all(database: Database, runs: Sequence[NewRun]) -> list[UUID]:
     Raises OutcomeUnknown and PartlyStored, which carry ids; otherwise what kept the first one out, and none is stored
     then that the database failed for.
     """
-    results: dict[UUID, Result] = await _store(database, runs)
-    stored = [run_id for run_id, result in results.items() if isinstance(result, UUID)]
-    left = [run for run in runs if _was_refused(results[run.id])]
-    if stored and left:
-        results |= await _store(database, left)
-        stored = [run_id for run_id, result in results.items() if isinstance(result, UUID)]
+    results = await store_each(database, runs)
+    stored = [result for result in results.values() if isinstance(result, UUID)]
     for error in results.values():
         if isinstance(error, JobdeckError):
             raise _told(error, results, stored)
     return stored
+
+
+async def store_each(database: Database, runs: Sequence[NewRun]) -> dict[UUID, Result]:
+    """What became of each run, by the id it was made with; tried once more where the database failed for a part."""
+    results = await _store(database, runs)
+    left = [run for run in runs if _was_refused(results[run.id])]
+    if left and len(left) < len(runs):
+        results |= await _store(database, left)
+    return results
 
 
 async def _store(database: Database, runs: Sequence[NewRun]) -> dict[UUID, Result]:

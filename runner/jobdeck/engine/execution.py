@@ -7,8 +7,10 @@ grace it is given up, its outcome written without it. A timeout and a lost lease
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from uuid import UUID
 
 from jobdeck.context import CancelReason
@@ -16,7 +18,9 @@ from jobdeck.engine.handler_loop import HandlerLoop
 from jobdeck.engine.mailbox import Mailbox
 from jobdeck.engine.perform import perform
 from jobdeck.engine.run_context import RunContext
+from jobdeck.errors import ValidationError
 from jobdeck.plugins import Plugin
+from jobdeck.retry import Backoff, from_facts
 from jobdeck.states import AttemptOutcome
 from jobdeck.store.claim import ClaimedRun
 from jobdeck.verdict import Ending
@@ -74,6 +78,16 @@ class Execution:
         return not self.plugin.spec.is_async and self.plugin.spec.isolation == "loop"
 
     @property
+    def backoff(self) -> Backoff:
+        """That of the run where it has one, else that of its job type."""
+        stated = self.run.backoff
+        if stated is not None:
+            # A row that has been tampered with must not keep an outcome from being stored.
+            with suppress(ValueError, ValidationError):
+                return from_facts(json.loads(stated))
+        return self.plugin.spec.backoff
+
+    @property
     def given_up(self) -> bool:
         """Whether the outcome has been written without the handler."""
         return self.given_up_at is not None
@@ -85,7 +99,7 @@ class Execution:
         return self._begin
 
     def _begin(self) -> None:
-        self._task = self._loop.loop.create_task(perform(self.plugin, self.ctx, self.run.params))
+        self._task = self._loop.loop.create_task(perform(self.plugin, self.ctx, self.run))
         self._task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[Ending]) -> None:

@@ -16,7 +16,6 @@ from jobdeck.engine.handler_loop import HandlerLoop
 from jobdeck.errors import DatabaseError
 from jobdeck.ids import show_id
 from jobdeck.store.database import Database
-from jobdeck.store.finish import Recover, recover
 from jobdeck.store.leases import Beat, Held, beat, cancel_flags
 
 _log = logging.getLogger("jobdeck.engine.heart")
@@ -133,18 +132,6 @@ class Heart:
         for execution in list(self._body.executions.values()):
             if execution.key in asked:
                 execution.stop(CancelReason.USER)
-
-    async def recover(self) -> int:
-        """Take over runs whose worker has fallen silent; how many."""
-        try:
-            ended = await self._database.write(recover, Recover(actor="recovery"))
-        except DatabaseError:
-            return 0
-        for item in ended:
-            _log.warning(
-                "recovered %s from a silent worker: now %s", show_id("run", item.run_id), item.status
-            )
-        return len(ended)
 
     def watch_loop(self) -> bool:
         """Notice whether the handlers' loop answers; True where that has changed."""

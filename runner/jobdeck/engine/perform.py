@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 from jobdeck import jsonio, limits
+from jobdeck.approval import request_hash
 from jobdeck.context import CancelReason
 from jobdeck.engine.capture import current
 from jobdeck.engine.run_context import RunContext
@@ -23,7 +24,9 @@ from jobdeck.errors import StaleLease, ValidationError
 from jobdeck.outcome import Cancelled, Discard, Retry, Snooze
 from jobdeck.plugins import Plugin
 from jobdeck.process.wire import ChildError
+from jobdeck.spec import HandlerSpec
 from jobdeck.states import AttemptOutcome, FailureKind
+from jobdeck.store.claim import ClaimedRun
 from jobdeck.verdict import Ending
 
 _BY_REASON = {
@@ -34,21 +37,30 @@ _BY_REASON = {
 _TRACEBACK_BYTES = 4 * limits.ERROR_BYTES
 
 
-async def perform(plugin: Plugin, ctx: RunContext, params_json: str) -> Ending:
+async def perform(plugin: Plugin, ctx: RunContext, run: ClaimedRun) -> Ending:
     """Run the handler to its end. Never raises: whatever happens becomes an ending."""
+    if not _is_what_was_approved(run):
+        words = "its params or its job's version are not those that were approved"
+        return Ending(AttemptOutcome.ERROR, error=words, final=True, failure_kind=FailureKind.REJECTED)
     token = current.set(ctx)
     try:
-        params = plugin.spec.parse(json.loads(params_json))
-        result = await _call(plugin, ctx, params, params_json)
+        params = plugin.spec.parse(json.loads(run.params))
+        result = await _call(plugin, ctx, params, run.params)
         return _completed(result, ctx)
     except ValidationError as error:
         # The pipeline itself validates nothing but the params.
         kind = FailureKind.INVALID_PARAMS
         return Ending(AttemptOutcome.ERROR, error=_one(error), final=True, failure_kind=kind)
     except BaseException as error:
-        return _classify(error, ctx)
+        return _classify(error, ctx, plugin.spec)
     finally:
         current.reset(token)
+
+
+def _is_what_was_approved(run: ClaimedRun) -> bool:
+    # Rows are hostile: whoever may write to the database may not thereby run under another one's approval.
+    wanted = run.approved_hash
+    return wanted is None or wanted == request_hash(run.job_type, run.job_version, run.params)
 
 
 async def _call(plugin: Plugin, ctx: RunContext, params: BaseModel, params_json: str) -> Any:
@@ -130,9 +142,11 @@ def _unstorable(error: Exception) -> Ending:
     return Ending(AttemptOutcome.ERROR, error=f"the result cannot be stored: {_one(error)}", final=True)
 
 
-def _classify(error: BaseException, ctx: RunContext) -> Ending:
+def _classify(error: BaseException, ctx: RunContext, spec: HandlerSpec) -> Ending:
     if isinstance(error, _HandlerError):
         error = error.inner
+    if isinstance(error, Exception):
+        error = spec.steer(error)
     reason = ctx.cancel_reason
     if isinstance(error, Snooze) and reason is None:
         return Ending(AttemptOutcome.SNOOZED, error=_one(error), retry_in_us=_us(error.delay))
@@ -148,11 +162,16 @@ def _classify(error: BaseException, ctx: RunContext) -> Ending:
         return Ending(AttemptOutcome.ERROR, error=_one(error))
     if isinstance(error, ValidationError) and error.field == "result":
         return _unstorable(error)
+    return _failed(error)
+
+
+def _failed(error: BaseException) -> Ending:
     if isinstance(error, ChildError):
         # It names the handler's own exception already.
         return Ending(AttemptOutcome.ERROR, error=_one(error), traceback=_trace(error))
     if isinstance(error, Discard):
-        return Ending(AttemptOutcome.ERROR, error=_one(error), final=True)
+        trace = None if error.__cause__ is None else _trace(error.__cause__)
+        return Ending(AttemptOutcome.ERROR, error=_one(error), traceback=trace, final=True)
     if isinstance(error, Retry):
         after = None if error.after is None else _us(error.after)
         return Ending(AttemptOutcome.ERROR, error=_one(error), traceback=_trace(error), retry_in_us=after)

@@ -380,5 +380,5 @@ class Pump:
     def _with_backoff(self, execution: Execution, ending: Ending) -> Ending:
         if ending.outcome not in _FAILED or ending.retry_in_us is not None:
             return ending
-        wait = execution.plugin.spec.backoff.delay(execution.run.failures + 1, self._drawn)
+        wait = execution.backoff.delay(execution.run.failures + 1, self._drawn)
         return ending._replace(retry_in_us=int(wait * 1_000_000))

@@ -11,16 +11,22 @@ from jobdeck.clock import Clock
 from jobdeck.engine.heart import Heart
 from jobdeck.engine.options import WorkerOptions
 from jobdeck.engine.reporter import Reporter
+from jobdeck.engine.rounds import Rounds
 
 # After something that the database did not take: soon enough to save leases that are about to run out.
 _TRY_AGAIN = 0.5
+# Seconds. No run begins after its time to live, whenever somebody looks; this is how soon that is told.
+_EXPIRE_EVERY = 5.0
 
 
 class Upkeep:
     """The services of a worker, each a task of its own."""
 
-    def __init__(self, heart: Heart, reporter: Reporter, options: WorkerOptions, clock: Clock) -> None:
+    def __init__(
+        self, heart: Heart, rounds: Rounds, reporter: Reporter, options: WorkerOptions, clock: Clock
+    ) -> None:
         self._heart = heart
+        self._rounds = rounds
         self._reporter = reporter
         self._options = options
         self._clock = clock
@@ -55,7 +61,8 @@ class Upkeep:
         lease = self._options.lease
         return [
             self._every(self._heart.interval, self._heart.beat),
-            self._every(max(lease / 3, 0.5), self._heart.recover),
+            self._every(max(lease / 3, 0.5), self._rounds.recover),
+            self._every(_EXPIRE_EVERY, self._rounds.expire),
             self._every(self._options.report_every, self._reporter.flush),
             self._every(min(lease / 6, 0.5), self._watch),
             self._watch_cancels(),

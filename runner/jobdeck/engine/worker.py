@@ -21,6 +21,7 @@ from jobdeck.engine.handler_loop import HandlerLoop
 from jobdeck.engine.heart import STALLED_AFTER, Heart, Vitals
 from jobdeck.engine.options import EnqueueChild, SettingsFor, WorkerOptions, WorkerParts
 from jobdeck.engine.pump import Pump
+from jobdeck.engine.rounds import Rounds
 from jobdeck.engine.run_context import Surroundings
 from jobdeck.engine.services import RunServices
 from jobdeck.engine.upkeep import Upkeep
@@ -70,7 +71,8 @@ class Worker:
         self.heart = Heart(
             parts.database, self.id, lease=options.lease, clock=parts.clock, loop=self._loop, body=self
         )
-        self._upkeep = Upkeep(self.heart, self._pump.reporter, options, parts.clock)
+        self.rounds = Rounds(parts.database)
+        self._upkeep = Upkeep(self.heart, self.rounds, self._pump.reporter, options, parts.clock)
         self._stop = StopMode.NO
         self.started = asyncio.Event()
 

@@ -61,6 +61,7 @@ def load(reference: str) -> HandlerSpec:
 
 def perform(link: ParentLink, start: Mapping[str, Any]) -> dict[str, Any]:
     """Run the handler; the outcome message, whatever happens."""
+    spec: HandlerSpec | None = None
     try:
         spec = load(start["reference"])
         params = spec.parse(json.loads(start["params"]))
@@ -70,7 +71,8 @@ def perform(link: ParentLink, start: Mapping[str, Any]) -> dict[str, Any]:
         result = asyncio.run(_on_loop(spec, ctx, params)) if spec.is_async else _plainly(spec, ctx, params)
         return {"op": "outcome", "result": _result_text(result)}
     except BaseException as error:
-        return {"op": "outcome", "error": describe(error)}
+        steered = spec.steer(error) if spec is not None and isinstance(error, Exception) else error
+        return {"op": "outcome", "error": describe(steered)}
 
 
 def _result_text(result: Any) -> str:

@@ -133,6 +133,13 @@ class CommandSettings(Section):
     """Whether runs may start programs; unset means only on the embedded database."""
 
 
+class ApprovalSettings(Section):
+    """Runs that need an approval."""
+
+    own: bool = False
+    """Whether you may approve what you have triggered yourself."""
+
+
 class ConsoleSettings(Section):
     """The terminal console."""
 
@@ -169,6 +176,7 @@ class Settings(BaseSettings):
     database: DatabaseSettings = DatabaseSettings()
     http: HttpSettings = HttpSettings()
     command: CommandSettings = CommandSettings()
+    approvals: ApprovalSettings = ApprovalSettings()
     console: ConsoleSettings = ConsoleSettings()
     targets: Annotated[dict[TargetName, Annotated[str, Field(min_length=1)]], Field(repr=False)] = {}
     """Databases that handlers may write to, by name."""

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import and_, select, update
 
 from jobdeck.errors import AlreadyActive, Conflict, JobdeckError, NotCancellable, NotFound
 from jobdeck.ids import show_id
 from jobdeck.model import CancelEffect, CancelReply
 from jobdeck.states import RETRYABLE, TERMINAL, WAITING, Status
+from jobdeck.store.events import Event, record
 from jobdeck.store.locks import Locks, lock_runs
-from jobdeck.store.schema import HOLDS_FLIGHT, leases, run_events, runs
+from jobdeck.store.schema import HOLDS_DEDUPE, HOLDS_FLIGHT, leases, runs
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
+from jobdeck.store.waiting import FACTS, End, end_waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,40 +48,33 @@ def cancel(tx: Tx, items: Sequence[Cancel]) -> Sequence[CancelReply | JobdeckErr
 
 
 def _cancel_one(tx: Tx, item: Cancel) -> CancelReply | JobdeckError:
-    row = _locked_run(tx, item.team_id, item.run_id)
+    row = locked_run(tx, item.team_id, item.run_id)
     if row is None:
-        return NotFound(f"no run {show_id('run', item.run_id)} in this team")
+        return unknown_run(item.run_id)
     status = Status(row.status)
     if status in TERMINAL:
         return NotCancellable(f"{show_id('run', item.run_id)} has already ended as {status}", status=status)
+    if status in WAITING:
+        end_waiting(tx, [(row, End(Status.CANCELLED, "cancelled", item.actor, item.reason, asked=True))])
+        return CancelReply(item.run_id, Status.CANCELLED, True, CancelEffect.NOW)
     # The first request stays: who asked, when and why is a fact that a second key press must not rewrite.
     if row.cancel_requested_at is None:
-        _request(tx, item, status, row.job_type)
-    effect = CancelEffect.NOW if status in WAITING else CancelEffect.REQUESTED
-    after = Status.CANCELLED if status in WAITING else status
-    return CancelReply(item.run_id, after, after is Status.CANCELLED, effect)
+        request_stop(tx, item.run_id, item.actor, item.reason)
+    return CancelReply(item.run_id, status, False, CancelEffect.REQUESTED)
 
 
-def _request(tx: Tx, item: Cancel, status: Status, job_type: str) -> None:
-    values: dict[str, Any] = {
+def request_stop(tx: Tx, run_id: UUID, actor: str, reason: str | None) -> None:
+    """Ask a running run to stop; its row is locked."""
+    asked = {
         "cancel_requested_at": tx.now,
-        "cancel_requested_by": item.actor,
-        "cancel_reason": item.reason,
+        "cancel_requested_by": actor,
+        "cancel_reason": reason,
         "revision": runs.c.revision + 1,
     }
-    if status in WAITING:
-        values |= {"status": Status.CANCELLED, "finished_at": tx.now}
-        tx.count(item.team_id, job_type, status, Status.CANCELLED)
-    tx.conn.execute(update(runs).where(runs.c.id == item.run_id, runs.c.status == status).values(values))
-    if status is Status.RUNNING:
-        tx.conn.execute(
-            update(leases).where(leases.c.run_id == item.run_id).values(cancel_requested_at=tx.now)
-        )
-        tx.hint(Hint.CANCEL)
-    _record(
-        tx, item.run_id, "cancelled" if status in WAITING else "cancel_requested", item.actor, item.reason
-    )
-    tx.hint(Hint.CHANGE)
+    tx.conn.execute(update(runs).where(runs.c.id == run_id, runs.c.status == Status.RUNNING).values(asked))
+    tx.conn.execute(update(leases).where(leases.c.run_id == run_id).values(cancel_requested_at=tx.now))
+    record(tx, [Event(run_id, "cancel_requested", actor, {"reason": reason})])
+    tx.hint(Hint.CANCEL | Hint.CHANGE)
 
 
 @verb(Rank.CHANGE, Locks(lambda item: (item.run_id,), runs=True))
@@ -91,15 +85,15 @@ def retry(tx: Tx, items: Sequence[RetryRun]) -> Sequence[UUID | JobdeckError]:
 
 
 def _retry_one(tx: Tx, item: RetryRun) -> UUID | JobdeckError:
-    row = _locked_run(tx, item.team_id, item.run_id)
+    row = locked_run(tx, item.team_id, item.run_id)
     if row is None:
-        return NotFound(f"no run {show_id('run', item.run_id)} in this team")
+        return unknown_run(item.run_id)
     status = Status(row.status)
     if status not in RETRYABLE:
         return Conflict(
             f"{show_id('run', item.run_id)} is {status}; only {_words(RETRYABLE)} runs can be retried"
         )
-    other = _flight_holder(tx, item.team_id, row.flight_key)
+    other = _key_holder(tx, row)
     if other is not None:
         shown = show_id("run", other)
         return AlreadyActive(f"another run of this type is already active: {shown}", existing_run_id=shown)
@@ -126,11 +120,14 @@ def _retry_one(tx: Tx, item: RetryRun) -> UUID | JobdeckError:
             cancel_requested_by=None,
             cancel_reason=None,
             expires_at=None,
+            blocked=0,
+            behind=False,
+            gated=False,
             revision=runs.c.revision + 1,
         )
     )
     tx.count(item.team_id, row.job_type, status, Status.PENDING)
-    _record(tx, item.run_id, "retried", item.actor, item.reason)
+    record(tx, [Event(item.run_id, "retried", item.actor, {"reason": item.reason})])
     tx.hint(Hint.CHANGE | Hint.WORK)
     return item.run_id
 
@@ -140,27 +137,33 @@ def _lock_all(tx: Tx, items: Sequence[Cancel | RetryRun]) -> None:
         lock_runs(tx.conn, tx.differences, (item.run_id for item in items))
 
 
-def _locked_run(tx: Tx, team_id: UUID, run_id: UUID) -> Any:
-    query = select(runs.c.status, runs.c.job_type, runs.c.cancel_requested_at, runs.c.flight_key).where(
-        runs.c.team_id == team_id, runs.c.id == run_id
-    )
+def locked_run(tx: Tx, team_id: UUID, run_id: UUID) -> Any:
+    """What changes of a run have to know of it, its row locked; None where the team has no such run."""
+    query = select(
+        *FACTS, runs.c.cancel_requested_at, runs.c.flight_key, runs.c.dedupe_key, runs.c.dedupe_until
+    ).where(runs.c.team_id == team_id, runs.c.id == run_id)
     return tx.conn.execute(tx.differences.locked(query, by=runs.c.id)).one_or_none()
 
 
-def _flight_holder(tx: Tx, team_id: UUID, flight_key: str | None) -> UUID | None:
-    if flight_key is None:
-        return None
-    query = select(runs.c.id).where(runs.c.team_id == team_id, runs.c.flight_key == flight_key, HOLDS_FLIGHT)
-    found: UUID | None = tx.conn.execute(query).scalar()
-    return found
+def unknown_run(run_id: UUID) -> NotFound:
+    """The error for a run that the team does not have."""
+    return NotFound(f"no run {show_id('run', run_id)} in this team")
 
 
-def _record(tx: Tx, run_id: UUID, kind: str, actor: str, reason: str | None) -> None:
-    data = json.dumps({"reason": reason}, ensure_ascii=False) if reason else None
-    tx.conn.execute(
-        insert(run_events),
-        {"run_id": run_id, "at": tx.now, "kind": kind, "actor": actor, "fence": 0, "data": data},
-    )
+def _key_holder(tx: Tx, row: Any) -> UUID | None:
+    """The active run that holds a key of this ended one."""
+    conditions = []
+    if row.flight_key is not None:
+        conditions.append(and_(runs.c.flight_key == row.flight_key, HOLDS_FLIGHT))
+    if row.dedupe_key is not None and row.dedupe_until is None:
+        same = (runs.c.job_type == row.job_type, runs.c.dedupe_key == row.dedupe_key)
+        conditions.append(and_(*same, HOLDS_DEDUPE))
+    for condition in conditions:
+        query = select(runs.c.id).where(runs.c.team_id == row.team_id, condition).order_by(runs.c.behind)
+        found: UUID | None = tx.conn.execute(query.limit(1)).scalar()
+        if found is not None:
+            return found
+    return None
 
 
 def _words(statuses: frozenset[Status]) -> str:

@@ -1,8 +1,8 @@
 """Claim: as many due runs as a worker has free slots, in one statement.
 
-Pending runs stand in lanes (team, queue, job type, priority). A loose index scan finds the lanes without touching
-what waits in them; of each lane at most `limit` due runs are looked at. Teams then take turns; inside a team the
-order is priority, due time, id. So neither 100,000 runs of one team nor of an unknown type slow a claim down.
+Runs that are ready stand in lanes (team, queue, job type, gate, priority). A loose index scan finds the lanes without
+touching what waits in them; of each lane at most `limit` due runs are looked at. Teams then take turns; inside a team
+the order is priority, due time, id. So neither 100,000 runs of one team nor of an unknown type slow a claim down.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from sqlalchemy import (
     bindparam,
     func,
     insert,
+    literal_column,
     select,
     update,
 )
@@ -42,10 +43,11 @@ _NOW: ColumnElement[int] = bindparam("now", type_=BigInteger)
 _MOST: ColumnElement[int] = bindparam("most", type_=Integer)
 _TAKEN = (
     "id", "fence", "attempt", "team_id", "project_id", "job_type", "queue", "params", "max_attempts", "failures",
-    "crash_count", "timeout_s", "debug_mode", "log_bytes", "priority", "due_at",
+    "crash_count", "timeout_s", "debug_mode", "log_bytes", "priority", "due_at", "job_version", "approved_hash",
+    "lineage_depth", "backoff",
 )  # fmt: skip
 _ORDER = ("id", "team_id", "priority", "due_at")
-_LANE = ("team_id", "queue", "job_type", "priority")
+_LANE = ("team_id", "queue", "job_type", "gate", "priority")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,12 @@ class ClaimedRun(NamedTuple):
     log_bytes: int
     resume: str | None
     lease_until: int
+    lineage_depth: int = 0
+    backoff: str | None = None
+    """JSON of its own backoff, where it has one."""
+    job_version: int | None = None
+    approved_hash: str | None = None
+    """What was approved, where it had to be: see `jobdeck.approval`."""
 
 
 @verb(Rank.CLAIM)
@@ -172,7 +180,7 @@ def _chosen(differences: Differences, some_queues: bool) -> Select[Any]:
         select(*(waiting.c[name] for name in _ORDER))
         .where(
             *(waiting.c[name] == heads.c[name] for name in _LANE),
-            waiting.c.status == _PENDING,
+            *ready(waiting),
             waiting.c.due_at <= _NOW,
             (waiting.c.expires_at.is_(None)) | (waiting.c.expires_at > _NOW),
         )
@@ -222,11 +230,16 @@ def _earliest(table: FromClause, *conditions: ColumnElement[bool]) -> ScalarSele
     """The first pending run in the order of lanes and due times."""
     return (
         select(table.c.id)
-        .where(table.c.status == _PENDING, *conditions)
+        .where(*ready(table), *conditions)
         .order_by(*_lane(table), table.c.due_at, table.c.id)
         .limit(1)
         .scalar_subquery()
     )
+
+
+def ready(table: FromClause) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """Pending, and blocked by nothing: what the index of lanes holds."""
+    return table.c.status == _PENDING, table.c.blocked == literal_column("0")
 
 
 def _lane(table: FromClause) -> list[ColumnElement[Any]]:
@@ -288,4 +301,8 @@ def _claimed(row: Any, lease_until: int, resumes: dict[UUID, str], slugs: dict[U
         log_bytes=row.log_bytes,
         resume=resumes.get(row.id),
         lease_until=lease_until,
+        lineage_depth=row.lineage_depth,
+        backoff=row.backoff,
+        job_version=row.job_version,
+        approved_hash=row.approved_hash,
     )

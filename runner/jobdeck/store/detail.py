@@ -10,11 +10,12 @@ from uuid import UUID
 from sqlalchemy import Connection, exists, select
 
 from jobdeck.clock import from_us
-from jobdeck.model import Attempt, LogEntry, Run, TeamScope
+from jobdeck.model import Attempt, LogEntry, Run, TeamScope, Wait
 from jobdeck.states import Status
 from jobdeck.store.differences import Differences
 from jobdeck.store.rows import select_runs, to_runs, wide_facts
 from jobdeck.store.schema import attempts, leases, run_logs, runs
+from jobdeck.store.waiting import waits_of
 
 
 def show(conn: Connection, now: int, scope: TeamScope, run_id: UUID) -> Run | None:
@@ -24,7 +25,8 @@ def show(conn: Connection, now: int, scope: TeamScope, run_id: UUID) -> Run | No
     if row is None:
         return None
     (run,) = to_runs(conn, scope, [row], now)
-    return replace(run, **wide_facts(row), attempts=tuple(_attempts(conn, run)))
+    waits = tuple(Wait(*wait) for wait in waits_of(conn, run.id))
+    return replace(run, **wide_facts(row), attempts=tuple(_attempts(conn, run)), waits=waits)
 
 
 def _attempts(conn: Connection, run: Run) -> list[Attempt]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, Select, or_, select
 
-from jobdeck.states import Status
-from jobdeck.store.columns import word
+from jobdeck.store.claim import ready
 from jobdeck.store.schema import leases, runs
 
 
 def nothing_left(conn: Connection, now: int, job_types: tuple[str, ...], queues: tuple[str, ...]) -> bool:
     """True where no run of these types and queues (empty: all) is due or running. What is due later does not count."""
     running = select(runs.c.id).join(leases, leases.c.run_id == runs.c.id)
-    due = select(runs.c.id).where(runs.c.status == word(Status.PENDING), runs.c.due_at <= now)
+    in_time = or_(runs.c.expires_at.is_(None), runs.c.expires_at > now)
+    due = select(runs.c.id).where(*ready(runs), runs.c.due_at <= now, in_time)
     return not any(conn.execute(_mine(query, job_types, queues)).first() for query in (running, due))
 
 

@@ -1,9 +1,10 @@
-"""Enqueue: runs and their first event, in one transaction."""
+"""Enqueue: runs and their first event, in one transaction, unless another run stands for them or in their way."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Insert, literal_column
@@ -11,53 +12,141 @@ from sqlalchemy import Insert, literal_column
 from jobdeck.clock import to_us
 from jobdeck.errors import AlreadyActive, JobdeckError
 from jobdeck.ids import show_id
-from jobdeck.model import NewRun
-from jobdeck.states import Status
+from jobdeck.model import NewRun, RunExtras
+from jobdeck.states import OnConflict, Status
 from jobdeck.store.columns import word
 from jobdeck.store.differences import Differences, Given
-from jobdeck.store.flights import Flights
 from jobdeck.store.given import GivenRows, insert_given
+from jobdeck.store.holders import Holder, Holders
 from jobdeck.store.schema import run_events, runs
+from jobdeck.store.succession import make_way
+from jobdeck.store.timed_keys import TimedKeys
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
+from jobdeck.store.waiting import Wish, check_waits, store_waits
+
+_NO_EXTRAS: Final = RunExtras()
+_STAND_IN: Final = (OnConflict.REJECT, OnConflict.RETURN_EXISTING)
+"""What leaves the run that is there alone."""
 
 
 @verb(Rank.ENQUEUE)
 def enqueue(tx: Tx, items: Sequence[NewRun]) -> Sequence[UUID | JobdeckError]:
-    """The id of each run, or AlreadyActive where single flight refuses it."""
-    flights = Flights(tx, items)
-    results: list[UUID | JobdeckError] = []
-    taken: list[NewRun] = []
-    for item in items:
-        existing = flights.holder(item)
-        if existing is not None:
-            results.append(_already_active(item, existing))
-            continue
-        flights.take(item)
-        taken.append(item)
-        tx.count(item.team_id, item.job_type, None, Status.PENDING)
-        results.append(item.id)
-    if taken:
+    """The id of each run; that of another run where one stands for it already.
+
+    AlreadyActive where one is in its way, IdempotencyMismatch, and NotFound or Conflict for runs to wait for.
+    """
+    return _Batch(tx, items).store()
+
+
+class _Batch:
+    def __init__(self, tx: Tx, items: Sequence[NewRun]) -> None:
+        self._tx = tx
+        self._items = items
+        self._holders = Holders(tx, items)
+        self._keys = TimedKeys(tx, [item for item in items if item.extras is not None])
+        self._taken: list[NewRun] = []
+        self._places: dict[UUID, tuple[int, bool]] = {}
+        """By how much a run is blocked, and whether it is behind another one; of those that are."""
+
+    def store(self) -> list[UUID | JobdeckError]:
+        results: list[UUID | JobdeckError] = []
+        for item in self._items:
+            if item.flight_key is None and item.extras is None:
+                self._taken.append(item)
+                results.append(item.id)
+                continue
+            try:
+                results.append(self._place(item))
+            except JobdeckError as error:
+                results.append(error)
+        self._write()
+        return results
+
+    def _place(self, item: NewRun) -> UUID:
+        extras = item.extras or _NO_EXTRAS
+        standing = self._keys.run_of(item)
+        if standing is not None:
+            return _stand_in(item, standing, extras.on_conflict or OnConflict.RETURN_EXISTING)
+        wishes = check_waits(self._tx, item.team_id, extras.after) if extras.after else []
+        held, flights = self._holders.of_dedupe_key(item), self._holders.in_flight(item)
+        for holders, usual in ((held, OnConflict.RETURN_EXISTING), (flights, OnConflict.REJECT)):
+            mode = extras.on_conflict or usual
+            if holders and (mode in _STAND_IN or _elsewhere(item, flights)):
+                return _stand_in(item, holders[0].id, mode)
+        behind = self._succeed(item, [*held, *flights], extras)
+        self._wait(item, [*wishes, *behind], behind=bool(behind))
+        self._holders.take(item)
+        self._keys.take(item)
+        self._taken.append(item)
+        return item.id
+
+    def _succeed(self, item: NewRun, holders: Sequence[Holder], extras: RunExtras) -> list[Wish]:
+        """Make way for a run where others hold its key: what it has to wait for."""
+        if not holders:
+            return []
+        # One of them may have come with this very batch.
+        self._write()
+        found = make_way(self._tx, item, {holder.id for holder in holders}, extras.on_conflict)
+        for run_id in found.ended:
+            self._holders.forget(run_id)
+        return found.wishes
+
+    def _wait(self, item: NewRun, wishes: Sequence[Wish], *, behind: bool) -> None:
+        blocked = store_waits(self._tx, item.id, wishes)
+        if blocked or behind:
+            self._places[item.id] = (blocked, behind)
+
+    def _write(self) -> None:
+        """Store what was taken."""
+        if not self._taken:
+            return
+        tx, taken = self._tx, self._taken
         # A key that another transaction is about to take is waited for: so all take theirs in one order.
         taken.sort(key=lambda item: item.flight_key or "")
-        _new_runs.write(tx, [_row(item, tx.now) for item in taken])
+        plain = [item for item in taken if item.extras is None and item.id not in self._places]
+        _plain_runs.write(tx, [_row(item, tx.now) for item in plain])
+        if len(plain) < len(taken):
+            full = [item for item in taken if item.extras is not None or item.id in self._places]
+            _full_runs.write(
+                tx, [_full_row(item, tx.now, *self._places.get(item.id, (0, False))) for item in full]
+            )
+        self._keys.write()
+        for item in taken:
+            tx.count(item.team_id, item.job_type, None, _status(item))
         tx.hint(Hint.CHANGE)
         if any(_due(item, tx.now) <= tx.now for item in taken):
             tx.hint(Hint.WORK)
-    return results
+        self._taken = []
 
 
-def _already_active(item: NewRun, existing: UUID) -> AlreadyActive:
+def _elsewhere(item: NewRun, flights: Sequence[Holder]) -> bool:
+    """Whether some of them hold a narrower or wider key: who would follow whom is not to be said then."""
+    return any(holder.key[1] != item.flight_key for holder in flights)
+
+
+def _stand_in(item: NewRun, existing: UUID, mode: OnConflict) -> UUID:
+    if mode is OnConflict.RETURN_EXISTING:
+        return existing
     shown = show_id("run", existing)
-    return AlreadyActive(
+    raise AlreadyActive(
         f"a run of {item.job_type} is already pending or running in this project: {shown}",
         existing_run_id=shown,
     )
 
 
-_COLUMNS = (
+def _status(item: NewRun) -> Status:
+    needs_approval = item.extras is not None and item.extras.requires_approval
+    return Status.AWAITING_APPROVAL if needs_approval else Status.PENDING
+
+
+_PLAIN = (
     "id", "team_id", "project_id", "status", "queue", "job_type", "priority", "due_at", "created_at",
     "max_attempts", "timeout_s", "name", "category", "trigger_type", "triggered_by", "parent_run_id",
-    "flight_key", "notify", "debug_mode", "tags", "metadata", "params",
+    "lineage_depth", "flight_key", "notify", "debug_mode", "tags", "metadata", "params",
+)  # fmt: skip
+_EXTRA = (
+    "blocked", "behind", "expires_at", "requires_approval", "idempotency_key", "dedupe_key", "dedupe_until",
+    "continuation_of", "backoff",
 )  # fmt: skip
 
 
@@ -71,7 +160,8 @@ def _write_runs(differences: Differences, given: Given) -> list[Insert]:
     ]
 
 
-_new_runs = GivenRows([runs.c[name] for name in _COLUMNS], _write_runs)
+_plain_runs = GivenRows([runs.c[name] for name in _PLAIN], _write_runs)
+_full_runs = GivenRows([runs.c[name] for name in (*_PLAIN, *_EXTRA)], _write_runs)
 
 
 def _row(item: NewRun, now: int) -> tuple[Any, ...]:
@@ -79,7 +169,7 @@ def _row(item: NewRun, now: int) -> tuple[Any, ...]:
         item.id,
         item.team_id,
         item.project_id,
-        Status.PENDING,
+        _status(item),
         item.queue,
         item.job_type,
         item.priority,
@@ -92,6 +182,7 @@ def _row(item: NewRun, now: int) -> tuple[Any, ...]:
         item.trigger_type,
         item.triggered_by,
         item.parent_run_id,
+        item.lineage_depth,
         item.flight_key,
         item.notify,
         item.debug_mode,
@@ -101,7 +192,27 @@ def _row(item: NewRun, now: int) -> tuple[Any, ...]:
     )
 
 
+def _full_row(item: NewRun, now: int, blocked: int, behind: bool) -> tuple[Any, ...]:
+    extras = item.extras or _NO_EXTRAS
+    return (
+        *_row(item, now),
+        blocked,
+        behind,
+        None if extras.ttl is None else now + _us(extras.ttl),
+        extras.requires_approval,
+        extras.idempotency_key,
+        extras.dedupe_key,
+        None if extras.dedupe_window is None else now + _us(extras.dedupe_window),
+        extras.continuation_of,
+        extras.backoff,
+    )
+
+
+def _us(span: timedelta) -> int:
+    return int(span.total_seconds() * 1_000_000)
+
+
 def _due(item: NewRun, now: int) -> int:
     if item.delay is not None:
-        return now + int(item.delay.total_seconds() * 1_000_000)
+        return now + _us(item.delay)
     return now if item.due_at is None else max(to_us(item.due_at), 0)

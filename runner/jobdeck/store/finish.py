@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 from jobdeck.errors import JobdeckError
-from jobdeck.states import AttemptOutcome, Status
+from jobdeck.states import TERMINAL, AttemptOutcome, Status
 from jobdeck.store.columns import word
 from jobdeck.store.differences import Change, Differences, Given, LockedRows
 from jobdeck.store.given import GivenRows, insert_given
@@ -31,6 +31,7 @@ from jobdeck.store.locks import Locks
 from jobdeck.store.schema import attempts, leases, run_events, runs
 from jobdeck.store.statement import statement
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
+from jobdeck.store.waiting import let_go
 from jobdeck.verdict import Ending, Facts, Verdict, decide
 
 _RECOVER_BATCH = 500
@@ -108,6 +109,7 @@ _FACTS = (
     runs.c.max_attempts,
     # Of the run, whose row is locked: a cancel that committed while this waited for the lock must be seen.
     runs.c.cancel_requested_at,
+    runs.c.awaited,
     leases.c.fence,
     leases.c.worker,
 )
@@ -139,13 +141,16 @@ def _write(tx: Tx, endings: Sequence[tuple[Any, Ending]], *, actor: str = "") ->
     """Write the ends of these attempts, told by `actor`, or by their workers themselves."""
     if not endings:
         return []
-    rows, ended = [], []
+    rows, ended, awaited = [], [], []
     for run, ending in endings:
         verdict = decide(ending, _facts(run))
         tx.count(run.team_id, run.job_type, Status.RUNNING, verdict.status)
         rows.append(_row(run, ending, verdict, actor or run.worker, tx.now))
         ended.append(Ended(run.id, run.fence, verdict.status, tx.now + verdict.wait_us))
+        if run.awaited and verdict.status in TERMINAL:
+            awaited.append((run.id, verdict.status))
     _endings.write(tx, rows)
+    let_go(tx, awaited)
     tx.hint(Hint.CHANGE)
     if any(end.status is Status.PENDING and end.due_at <= tx.now for end in ended):
         tx.hint(Hint.WORK)

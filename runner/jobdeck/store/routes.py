@@ -88,7 +88,7 @@ def _has_label(conn: Connection, now: int, label: Label) -> Condition:
         case Label.STALLED:
             return is_stalled_clause(now)
         case Label.HELD:
-            return and_(runs.c.due_at <= now, ~_served(live_work(conn, now).served))
+            return and_(runs.c.due_at <= now, or_(runs.c.blocked > 0, ~_served(live_work(conn, now).served)))
 
 
 def _served(served: frozenset[tuple[str, str | None]]) -> Condition:

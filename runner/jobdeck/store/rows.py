@@ -9,6 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, or_, select
 
+from jobdeck.approval import request_hash
 from jobdeck.clock import from_us
 from jobdeck.model import Progress, Run, TeamScope
 from jobdeck.states import TERMINAL, FailureKind, Status, allowed_actions, label_of
@@ -59,6 +60,9 @@ class _RunRow(NamedTuple):
     parent_run_id: UUID | None
     notify: bool
     revision: int
+    expires_at: int | None
+    blocked: int
+    requires_approval: bool
     lease_worker_id: UUID | None
     lease_beat_at: int | None
     lease_stalled: bool | None
@@ -72,7 +76,11 @@ class _RunRow(NamedTuple):
     lease_progress_gap: int | None
 
 
-_WIDE: Final = ("params", "result", "traceback", "tags", "metadata")
+_SELDOM: Final = (
+    "approved_at", "approved_by", "idempotency_key", "dedupe_key", "continuation_of", "lineage_depth", "backoff",
+    "job_version",
+)  # fmt: skip
+_WIDE: Final = (*_SELDOM, "params", "result", "traceback", "tags", "metadata")
 
 
 def _column(name: str) -> ColumnElement[Any]:
@@ -108,13 +116,17 @@ def to_runs(conn: Connection, scope: TeamScope, rows: Iterable[Row[Any]], now: i
 
 def wide_facts(row: Row[Any]) -> dict[str, Any]:
     """What `select_runs(wide=True)` brings more, by the names it has in a run."""
-    params, result, traceback, tags, metadata = row[len(_RunRow._fields) :]
-    return {
-        "params": _json(params),
-        "result": _json(result),
-        "traceback": traceback,
-        "tags": _json(tags) or {},
-        "metadata": _json(metadata) or {},
+    found = dict(zip(_WIDE, row[len(_RunRow._fields) :], strict=True))
+    version, stored = found.pop("job_version"), found["params"]
+    if row.requires_approval:
+        found["request_hash"] = request_hash(row.job_type, version, stored)
+    return found | {
+        "approved_at": _time(found["approved_at"]),
+        "backoff": _json(found["backoff"]),
+        "params": _json(stored),
+        "result": _json(found["result"]),
+        "tags": _json(found["tags"]) or {},
+        "metadata": _json(found["metadata"]) or {},
     }
 
 
@@ -122,7 +134,7 @@ def _run(row: _RunRow, scope: TeamScope, now: int, live: LiveWork | None) -> Run
     status = Status(row.status)
     leased = row.lease_revision is not None
     due = status is Status.PENDING and row.due_at <= now
-    refusal = live.refusal(row.job_type, row.queue) if due and live else None
+    refusal = _refusal(row, live) if due and live else None
     requested = row.cancel_requested_at is not None
     return Run(
         id=row.id,
@@ -167,8 +179,18 @@ def _run(row: _RunRow, scope: TeamScope, now: int, live: LiveWork | None) -> Run
         notify=bool(row.notify),
         revision=row.revision + (row.lease_revision or 0),
         held_reason=refusal,
+        expires_at=_time(row.expires_at),
+        blocked=row.blocked,
+        requires_approval=bool(row.requires_approval),
         actions=allowed_actions(status, cancel_requested=requested and status not in TERMINAL),
     )
+
+
+def _refusal(row: _RunRow, live: LiveWork) -> str | None:
+    """Why a due run is not taken."""
+    if row.blocked:
+        return f"waits for the end of {row.blocked} other run{'s' if row.blocked > 1 else ''}"
+    return live.refusal(row.job_type, row.queue)
 
 
 def _progress(row: _RunRow) -> Progress:

@@ -145,6 +145,9 @@ runs = Table(
     Column("started_at", BigInteger),
     Column("finished_at", BigInteger),
     Column("expires_at", BigInteger),
+    # Claims look only at what is ready: pending, and blocked by nothing. `gate` names the limits that hold for a run.
+    _number("blocked"),
+    _number("gate"),
     _number("revision", 1),
     # Counters (design: fence keys the attempts, failures alone is compared with max_attempts).
     _number("fence"),
@@ -161,19 +164,29 @@ runs = Table(
     Column("job_id", Id),
     Column("job_version", Integer),
     Column("schedule_id", Id),
+    Column("fire_at", BigInteger),
     Column("batch_id", Id),
+    Column("environment", Text),
     Column("parent_run_id", Id),
     Column("continuation_of", Id),
+    Column("lineage_depth", SmallInteger, nullable=False, server_default=text("0")),
     Column("flight_key", Text),
+    _flag("behind"),
     Column("concurrency_key", Text),
     Column("idempotency_key", Text),
     Column("dedupe_key", Text),
+    Column("dedupe_until", BigInteger),
     Column("callback_url", Text),
     _flag("notify"),
     _flag("debug_mode"),
     _flag("requires_approval"),
     Column("approved_at", BigInteger),
     Column("approved_by", Text),
+    Column("approved_hash", Text),
+    # Other runs wait for its end; it waits for its turn under a key; it is kept for good.
+    _flag("awaited"),
+    _flag("gated"),
+    _flag("pinned"),
     # How it went; progress is copied here from the lease when an attempt ends.
     *_progress(),
     Column("cancel_requested_at", BigInteger),
@@ -183,6 +196,8 @@ runs = Table(
     Column("error", Text),
     Column("log_bytes", BigInteger, nullable=False, server_default=text("0")),
     # What is wide stands last: on SQLite a column is reached through all that stands before it in its row.
+    Column("backoff", Json),
+    Column("overrides", Json),
     Column("tags", Json),
     Column("metadata", Json),
     Column("params", Json, nullable=False),
@@ -194,18 +209,25 @@ runs = Table(
     CheckConstraint("max_attempts BETWEEN 1 AND 100", name="max_attempts"),
 )
 
-# Claim walks lanes (team, queue, type, priority) and takes the earliest due of each: the live part only.
+# Claim walks lanes (team, queue, type, gate, priority) and takes the earliest due of each: what is ready only.
+_READY = text("status = 'pending' AND blocked = 0")
 Index(
-    "ix_runs_pending",
+    "ix_runs_ready",
     runs.c.team_id,
     runs.c.queue,
     runs.c.job_type,
+    runs.c.gate,
     runs.c.priority,
     runs.c.due_at,
     runs.c.id,
-    sqlite_where=text("status = 'pending'"),
-    postgresql_where=text("status = 'pending'"),
+    sqlite_where=_READY,
+    postgresql_where=_READY,
 )
+# What may run out of time before it begins.
+EXPIRES: Final[ColumnClause[Any]] = literal_column(
+    "expires_at IS NOT NULL AND status IN ('awaiting_approval', 'pending')"
+)
+Index("ix_runs_expires", runs.c.expires_at, runs.c.id, sqlite_where=EXPIRES, postgresql_where=EXPIRES)
 # Lists without a type leave system jobs out, and so do their indexes. Such conditions are the same words in an index
 # and in its queries, values included, or a database would not see that they fit.
 ORDINARY: Final[ColumnClause[Any]] = literal_column(
@@ -230,14 +252,57 @@ Index(
 # What lists show of an id is its end. Ids made one after another end alike (`jobdeck.ids`), so this index grows in few
 # places.
 Index("ix_runs_tail", id_tail(runs.c.id))
+# At most one active run has a key, and one more may stand behind it.
 HOLDS_FLIGHT: Final[ColumnClause[Any]] = literal_column(f"flight_key IS NOT NULL AND {_ACTIVE}")
 Index(
     "uq_runs_flight",
     runs.c.team_id,
     runs.c.flight_key,
+    runs.c.behind,
     unique=True,
     sqlite_where=HOLDS_FLIGHT,
     postgresql_where=HOLDS_FLIGHT,
+)
+HOLDS_DEDUPE: Final[ColumnClause[Any]] = literal_column(
+    f"dedupe_key IS NOT NULL AND dedupe_until IS NULL AND {_ACTIVE}"
+)
+Index(
+    "uq_runs_dedupe",
+    runs.c.team_id,
+    runs.c.job_type,
+    runs.c.dedupe_key,
+    runs.c.behind,
+    unique=True,
+    sqlite_where=HOLDS_DEDUPE,
+    postgresql_where=HOLDS_DEDUPE,
+)
+
+# Keys that stand for a time, whatever becomes of their run.
+run_keys = Table(
+    "run_keys",
+    metadata,
+    Column("team_id", Id, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("run_id", Id, nullable=False),
+    Column("request", Text, nullable=False),
+    Column("until", BigInteger, nullable=False),
+    PrimaryKeyConstraint("team_id", "kind", "key"),
+    Index(None, "until"),
+    sqlite_with_rowid=False,
+)
+
+# Which runs wait for the end of which; `open` until that has come.
+run_waits = Table(
+    "run_waits",
+    metadata,
+    Column("run_id", Id, nullable=False),
+    Column("on_id", Id, nullable=False),
+    Column("condition", Text, nullable=False),
+    Column("open", Boolean, nullable=False, server_default=text("true")),
+    PrimaryKeyConstraint("run_id", "on_id"),
+    Index("ix_run_waits_open", "on_id", sqlite_where=text("open"), postgresql_where=text("open")),
+    sqlite_with_rowid=False,
 )
 
 run_counts = Table(

@@ -117,7 +117,7 @@ async def run_handler(
             if cancel_after == 0:
                 ctx.request_stop(cancel_reason)
         with capturing():
-            ending = await perform(_plugin(spec), ctx, run.params)
+            ending = await perform(_plugin(spec), ctx, run)
     report = mailbox.take()
     return HandlerResult(
         outcome=ending.outcome.value,

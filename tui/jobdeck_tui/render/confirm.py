@@ -26,19 +26,34 @@ class Question:
     team: str
     opener: str
     reason: str = ""
+    seen: str | None = None
+    """Digest of the request that was shown: a decision on it is about nothing else."""
+
+    @property
+    def lacks_reason(self) -> bool:
+        """Whether it cannot be answered with yes before a reason is given."""
+        return self.verb == "reject" and not self.reason
 
 
 def ask(verb: str, run: Run, opener: str) -> Question:
     """The question about a run as it is shown now."""
     short = tail(run.shown_id)
     return Question(
-        verb, run.id, short, safe(run.job_type, 40), look(run.label).word, safe(run.team, 40), opener
+        verb,
+        run.id,
+        short,
+        safe(run.job_type, 40),
+        look(run.label).word,
+        safe(run.team, 40),
+        opener,
+        seen=run.request_hash,
     )
 
 
 def confirm_line(question: Question, width: int) -> Line:
     """`Cancel 7f3k2x http_sync, running, team acme?   y yes  N no  w with a reason`; the answers are never cut."""
-    keys: Line = ((f"{YES}", "key"), (" yes  ", "ask"), ("N", "key"), (" no  ", "ask"), (REASON, "key"))
+    yes: Line = () if question.lacks_reason else ((f"{YES}", "key"), (" yes  ", "ask"))
+    keys: Line = (*yes, ("N", "key"), (" no  ", "ask"), (REASON, "key"))
     keys = (*keys, (" new reason " if question.reason else " add reason ", "ask"))
     subject = f" {question.verb.capitalize()} run {question.short_id}"
     kind = f"{subject} {question.job_type}"

@@ -48,6 +48,10 @@ def _news(run: Run, now: datetime) -> Line:
         since = f"{stamp(run.cancel_requested_at, now)} ({age(now - run.cancel_requested_at)} ago)"
         why = f": {safe(run.cancel_reason)}" if run.cancel_reason else ""
         return ((f" stop asked {since} by {safe(run.cancel_requested_by or 'unknown')}{why}", "warn"),)
+    if run.label == "awaiting_approval":
+        return ((" waits for approval: look at its params, then decide", "warn"),)
+    if run.failure_kind in ("rejected", "dependency"):
+        return ((f" {safe(run.error or run.failure_kind)}", "bad"),)
     if run.label == "held":
         return ((f" held: {safe(run.held_reason or 'no reason known')}", "warn"),)
     if run.label in ("scheduled", "retrying"):

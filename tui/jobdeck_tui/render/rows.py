@@ -102,6 +102,8 @@ def _news(run: Run, now: datetime) -> str:
         return "waits for approval"
     if run.label in ("failed", "dead", "expired"):
         return safe(run.error or run.failure_kind or "")
+    if run.failure_kind in ("rejected", "dependency"):
+        return safe(run.error or run.failure_kind)
     if run.label == "cancelled":
         return safe(run.cancel_reason or said or f"by {run.cancel_requested_by or 'unknown'}")
     return said

@@ -60,6 +60,12 @@ class View(Vertical):
     def action_retry(self) -> None:
         self._ask("retry", "r")
 
+    def action_approve(self) -> None:
+        self._ask("approve", "a")
+
+    def action_reject(self) -> None:
+        self._ask("reject", "x")
+
     def action_copy(self) -> None:
         run = self.run_to_act_on()
         if run is not None:

@@ -53,10 +53,11 @@ class ConfirmBar(Widget, can_focus=True):
         question = self.question
         if question is None or self._monotonic() - self._opened_at < GUARD_S or event.key == question.opener:
             return
-        if event.key == YES or event.key in _NO:
+        yes = event.key == YES
+        if event.key in _NO or (yes and not question.lacks_reason):
             self.question = None
-            self._answer(question, event.key == YES)
-        elif event.key == REASON:
+            self._answer(question, yes)
+        elif yes or event.key == REASON:
             self._want_reason(question)
 
     def render_line(self, y: int) -> Strip:

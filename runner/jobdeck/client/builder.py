@@ -3,40 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 from jobdeck import jsonio, limits
+from jobdeck.client.options import (
+    RunOptions,
+    checked_due,
+    checked_name,
+    checked_priority,
+    checked_queue,
+    checked_timeout,
+    extras_of,
+    metadata_json,
+    ranged,
+    request_digest,
+    stated,
+    tags_json,
+)
 from jobdeck.client.session import Session
-from jobdeck.durations import MAX_YEAR, MIN_YEAR
 from jobdeck.errors import Forbidden, UnknownJobType, ValidationError
 from jobdeck.ids import new_id
 from jobdeck.model import JobType, NewRun
 from jobdeck.spec import HandlerSpec
 from jobdeck.text import clean
-
-
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """What a trigger may state beside type and params; None takes the job type's own default."""
-
-    queue: str | None = None
-    priority: int | None = None
-    delay: timedelta | None = None
-    at: datetime | None = None
-    max_attempts: int | None = None
-    timeout: timedelta | None = None
-    name: str | None = None
-    tags: Mapping[str, str] | None = None
-    metadata: Mapping[str, Any] | None = None
-    notify: bool = False
-    debug_mode: bool = False
-    parent_run_id: UUID | None = None
-    triggered_by: str | None = None
 
 
 class RunBuilder:
@@ -61,7 +51,13 @@ class RunBuilder:
         """One run with these params. Raises ValidationError."""
         text = jsonio.dumps(dict(params), what="params", limit=limits.PARAMS_BYTES)
         key = self._validate(dict(params))
-        return self._template._replace(id=new_id(), params=text, flight_key=key)
+        run = self._template._replace(id=new_id(), params=text, flight_key=key)
+        extras = run.extras
+        if extras is None or extras.idempotency_key is None:
+            return run
+        project = run.project_id.hex if run.project_id else "-"
+        digest = request_digest(project, run.job_type, text, stated(self._options))
+        return run._replace(extras=extras._replace(request=digest))
 
     def _validate(self, params: dict[str, Any]) -> str | None:
         """The single-flight key, from the handler's model where it is installed, else from its schema."""
@@ -90,33 +86,32 @@ class RunBuilder:
             raise ValidationError(
                 f"{job_type} runs inside a project; name one with --project", field="project"
             )
+        attempts = _default(facts, "max_attempts") if options.max_attempts is None else options.max_attempts
+        seconds = _default(facts, "timeout_s") if options.timeout is None else options.timeout.total_seconds()
+        priority = limits.PRIORITY_DEFAULT if options.priority is None else options.priority
         return NewRun(
             id=new_id(),
             team_id=session.scope.team_id,
             project_id=session.project.id if session.project and facts.scope == "project" else None,
             job_type=job_type,
             params="{}",
-            name=_name(options.name or facts.title),
+            name=checked_name(options.name or facts.title),
             category=facts.category,
-            queue=_queue(options.queue),
-            priority=_ranged("priority", options.priority, limits.PRIORITY_DEFAULT, 1, limits.PRIORITY_MAX),
+            queue=limits.DEFAULT_QUEUE if options.queue is None else checked_queue(options.queue),
+            priority=checked_priority(priority),
             trigger_type="delayed" if options.delay or options.at else "immediate",
             triggered_by=clean(options.triggered_by or f"manual:{session.actor}", limits.NAME_CHARS),
             due_at=options.at,
-            delay=_delay(options),
-            max_attempts=_ranged(
-                "max_attempts",
-                options.max_attempts,
-                _default(facts, "max_attempts"),
-                1,
-                limits.MAX_ATTEMPTS_MAX,
-            ),
-            timeout_s=_timeout(options.timeout, facts),
+            delay=checked_due(options.delay, options.at),
+            max_attempts=ranged("max_attempts", attempts, limits.MAX_ATTEMPTS_MIN, limits.MAX_ATTEMPTS_MAX),
+            timeout_s=checked_timeout(float(seconds or 0)),
             parent_run_id=options.parent_run_id,
+            lineage_depth=options.lineage_depth,
             notify=options.notify,
-            tags=_tags(options.tags),
-            metadata=_metadata(options.metadata),
+            tags=tags_json(options.tags),
+            metadata=metadata_json(options.metadata),
             debug_mode=options.debug_mode,
+            extras=extras_of(options, single_flight=bool(_default(facts, "single_flight"))),
         )
 
 
@@ -143,66 +138,3 @@ def _validate_by_schema(kind: JobType, params: dict[str, Any]) -> None:
             f"{'.'.join(map(str, e.absolute_path)) or 'params'}: {clean(e.message, 160)}" for e in errors[:5]
         ]
         raise ValidationError(f"params of {kind.name}: " + "; ".join(lines), field="params")
-
-
-def _name(name: str) -> str:
-    if len(name) > limits.NAME_CHARS:
-        raise ValidationError(
-            f"a name has at most {limits.NAME_CHARS} characters, not {len(name)}", field="name"
-        )
-    return clean(name)
-
-
-def _queue(queue: str | None) -> str:
-    if queue is None:
-        return limits.DEFAULT_QUEUE
-    if not re.fullmatch(limits.QUEUE_PATTERN, queue):
-        raise ValidationError(
-            f"queue {clean(queue, 60)!r} may have letters, digits, '-' and '_', at most {limits.QUEUE_CHARS}",
-            field="queue",
-        )
-    return queue
-
-
-def _ranged(name: str, value: int | None, default: int | None, low: int, high: int) -> int:
-    chosen = default if value is None else value
-    if chosen is None or not low <= chosen <= high:
-        raise ValidationError(f"{name} lies between {low} and {high}, not {chosen}", field=name)
-    return chosen
-
-
-def _delay(options: RunOptions) -> timedelta | None:
-    if options.delay is not None and options.at is not None:
-        raise ValidationError("give either a delay or a time, not both", field="delay")
-    if options.delay is not None and not 0 <= options.delay.total_seconds() <= limits.DELAY_MAX:
-        raise ValidationError("a delay lies between 0s and 366d", field="delay")
-    if options.at is not None and options.at.tzinfo is None:
-        raise ValidationError("a time needs a time zone", field="at")
-    if options.at is not None and not MIN_YEAR <= options.at.year <= MAX_YEAR:
-        raise ValidationError(f"a time lies in the years {MIN_YEAR}-{MAX_YEAR}", field="at")
-    return options.delay
-
-
-def _timeout(timeout: timedelta | None, facts: HandlerSpec | JobType) -> float:
-    seconds = float(_default(facts, "timeout_s") or 0) if timeout is None else timeout.total_seconds()
-    if not 0 <= seconds <= limits.TIMEOUT_MAX:
-        raise ValidationError(f"a timeout lies between 0s (none) and {limits.TIMEOUT_MAX}s", field="timeout")
-    return seconds
-
-
-def _tags(tags: Mapping[str, str] | None) -> str | None:
-    if not tags:
-        return None
-    if len(tags) > limits.TAGS or any(len(part) > limits.TAG_CHARS for pair in tags.items() for part in pair):
-        raise ValidationError(
-            f"at most {limits.TAGS} tags of at most {limits.TAG_CHARS} characters each", field="tags"
-        )
-    return jsonio.dumps(
-        {clean(key): clean(value) for key, value in tags.items()}, what="tags", limit=limits.METADATA_BYTES
-    )
-
-
-def _metadata(metadata: Mapping[str, Any] | None) -> str | None:
-    if not metadata:
-        return None
-    return jsonio.dumps(dict(metadata), what="metadata", limit=limits.METADATA_BYTES)

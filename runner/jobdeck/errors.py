@@ -7,6 +7,8 @@ JobdeckError
 ├── NotFound                 3   unknown, or belongs to another team (the two look the same)
 ├── Conflict                 4   the state of the world refuses it
 │   ├── AlreadyActive        4   single flight, dedupe key: carries the existing run
+│   ├── JobDisabled          4   the saved job is disabled
+│   ├── VersionConflict      4   the saved job has another version by now
 │   ├── IdempotencyMismatch  4   the key stands for another request: carries its run
 │   └── NotCancellable       4
 ├── StaleLease               5   the lease or token is no longer the current one
@@ -101,6 +103,25 @@ class IdempotencyMismatch(AlreadyActive):
     """The idempotency key stands for another request."""
 
     code = "idempotency_mismatch"
+
+
+class JobDisabled(Conflict):
+    """The saved job is disabled."""
+
+    code = "job_disabled"
+
+
+class VersionConflict(Conflict):
+    """The saved job has been changed meanwhile."""
+
+    code = "version_conflict"
+
+    def __init__(self, message: str, *, version: int) -> None:
+        super().__init__(message)
+        self.version = version
+
+    def details(self) -> dict[str, object]:
+        return super().details() | {"version": self.version}
 
 
 class NotCancellable(Conflict):

@@ -60,6 +60,93 @@ class JobType:
 
 
 @dataclass(frozen=True, slots=True)
+class Job:
+    """A saved definition of what is run, in its newest version."""
+
+    id: UUID
+    team_id: UUID
+    project_id: UUID | None
+    project: str | None
+    slug: str
+    version: int
+    enabled: bool
+    facts: Mapping[str, Any]
+    """The definition as it is stored: what differs from the defaults. See `jobdeck.definition`."""
+    created_at: datetime
+    created_by: str
+    updated_at: datetime
+    updated_by: str
+    archived_at: datetime | None
+
+    @property
+    def shown_id(self) -> str:
+        return show_id("job", self.id)
+
+    @property
+    def job_type(self) -> str:
+        return str(self.facts["type"])
+
+
+@dataclass(frozen=True, slots=True)
+class JobVersion:
+    """One version of a job's definition; it never changes."""
+
+    job_id: UUID
+    version: int
+    facts: Mapping[str, Any]
+    created_at: datetime
+    created_by: str
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """A job as somebody wants it: not checked yet."""
+
+    slug: str
+    definition: Mapping[str, Any]
+    enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs a list shows; all parts must hold."""
+
+    project: str | None = None
+    job_type: str | None = None
+    enabled: bool | None = None
+    archived: bool = False
+    text: str | None = None
+    """A part of the slug or the name."""
+
+
+class Change(NamedTuple):
+    """A field of a definition that differs; None where it is left out."""
+
+    field: str
+    before: Any
+    after: Any
+
+
+class PlanAction(StrEnum):
+    """What applying a file does to a job."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    KEEP = "keep"
+
+
+@dataclass(frozen=True, slots=True)
+class PlanStep:
+    """One job of a file: what is done to it, and which fields change (before, after)."""
+
+    slug: str
+    project: str | None
+    action: PlanAction
+    changes: tuple[Change, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """Counts of records. `processed` includes `failed` and `skipped`; `total` is None while unknown."""
 
@@ -73,6 +160,18 @@ class Progress:
     def fraction(self) -> float | None:
         """Between 0 and 1, or None where the total is unknown."""
         return min(self.processed / self.total, 1.0) if self.total else None
+
+
+class JobRef(NamedTuple):
+    """The saved job that a run is of."""
+
+    id: UUID
+    version: int
+    overrides: str | None
+    """JSON of what the trigger stated over the definition; None where it stated nothing."""
+    environment: str | None = None
+    force: bool = False
+    """Whether a disabled job is no hindrance."""
 
 
 class RunExtras(NamedTuple):
@@ -94,6 +193,7 @@ class RunExtras(NamedTuple):
     """JSON of its own backoff."""
     after: tuple[tuple[UUID, Condition], ...] = ()
     """Runs whose end it waits for."""
+    job: JobRef | None = None
 
 
 class NewRun(NamedTuple):
@@ -226,6 +326,11 @@ class Run:
     idempotency_key: str | None = None
     dedupe_key: str | None = None
     continuation_of: UUID | None = None
+    job_id: UUID | None = None
+    job: str | None = None
+    """Slug of the saved job it is of."""
+    job_version: int | None = None
+    environment: str | None = None
     backoff: Mapping[str, Any] | None = None
     """Its own, where it has one instead of its job type's."""
     lineage_depth: int = 0

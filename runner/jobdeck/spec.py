@@ -82,7 +82,16 @@ class HandlerSpec:
         try:
             return self.params.model_validate(raw)
         except pydantic.ValidationError as error:
-            raise ValidationError(_explain(self.job_type, error), field="params") from None
+            raise ValidationError(_explain(self.job_type, _errors(error)), field="params") from None
+
+    def check_part(self, raw: dict[str, Any]) -> None:
+        """Whether `raw` can be a part of params, to which others are added later. Raises ValidationError as `parse`."""
+        try:
+            self.params.model_validate(raw)
+        except pydantic.ValidationError as error:
+            wrong = [item for item in _errors(error) if item["type"] != "missing"]
+            if wrong:
+                raise ValidationError(_explain(self.job_type, wrong), field="params") from None
 
     def schema(self) -> dict[str, Any]:
         """JSON Schema of the params, as forms and other programs read it."""
@@ -261,10 +270,14 @@ def _resolved(function: HandlerFunction, annotation: Any, job_type: str) -> Any:
         ) from None
 
 
-def _explain(job_type: str, error: pydantic.ValidationError) -> str:
+def _errors(error: pydantic.ValidationError) -> list[Any]:
+    return [*error.errors(include_url=False, include_input=False)]
+
+
+def _explain(job_type: str, errors: Sequence[Any]) -> str:
     problems = []
-    for item in error.errors(include_url=False, include_input=False)[:5]:
+    for item in errors[:5]:
         place = ".".join(str(part) for part in item["loc"]) or "params"
         problems.append(f"{place}: {item['msg'].removeprefix('Value error, ')}")
-    more = error.error_count() - len(problems)
+    more = len(errors) - len(problems)
     return f"params of {job_type}: " + "; ".join(problems) + (f"; and {more} more" if more > 0 else "")

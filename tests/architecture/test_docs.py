@@ -8,6 +8,7 @@ import pytest
 
 from jobdeck import doctor, limits
 from jobdeck.cli import keeper
+from jobdeck.definition import JobDefinition
 from jobdeck.errors import JobdeckError
 from jobdeck.settings.keys import unknown_in
 from jobdeck.settings.model import DatabaseSettings
@@ -64,6 +65,7 @@ def test_every_exit_code_is_explained() -> None:
         f"at most {limits.TTL_MAX // 86_400} d | none |",
         f"{limits.QUEUE_CHARS} characters",
         f"{limits.SLUG_CHARS} characters",
+        f"| jobs in one batch | {limits.DEFINITION_BATCH} | |",
     ],
 )
 def test_the_table_of_limits_is_the_one_in_the_code(written: str) -> None:
@@ -128,3 +130,9 @@ def test_every_setting_named_exists(path: Path) -> None:
 def test_the_times_of_a_fleet_are_those_in_the_code(written: str) -> None:
     """None of them can change without the page on scaling."""
     assert written in " ".join(SCALING.split())
+
+
+def test_every_field_of_a_definition_is_explained() -> None:
+    """The page on jobs has a row for each."""
+    page = (ROOT / "docs" / "jobs.md").read_text()
+    assert [name for name in JobDefinition.model_fields if f"`{name}`" not in page] == []

@@ -62,6 +62,9 @@ def _facts(run: Run) -> Iterator[str]:
 
 
 def _lineage(run: Run) -> Iterator[str]:
+    if run.job:
+        where = f", environment {run.environment}" if run.environment else ""
+        yield _line("job", f"{run.job} version {run.job_version}{where}")
     if run.continuation_of:
         yield _line("again", f"continues {show_id('run', run.continuation_of)}")
     if run.parent_run_id:

@@ -13,8 +13,12 @@ from jobdeck.model import (
     Attempt,
     BatchResult,
     CancelReply,
+    Change,
+    Job,
     JobType,
+    JobVersion,
     LogEntry,
+    PlanStep,
     Progress,
     Project,
     Run,
@@ -40,6 +44,10 @@ def run_json(run: Run) -> Json:
         "dedupe_key": run.dedupe_key,
         "deduplicated": run.deduplicated,
         "continuation_of": _id("run", run.continuation_of),
+        "job_id": _id("job", run.job_id),
+        "job": run.job,
+        "job_version": run.job_version,
+        "environment": run.environment,
         "backoff": run.backoff,
         "lineage_depth": run.lineage_depth,
         "waits": [
@@ -216,6 +224,46 @@ def type_json(kind: JobType) -> Json:
         "defaults": dict(kind.defaults),
         "schema": dict(kind.schema),
     }
+
+
+def job_json(job: Job) -> Json:
+    """A saved job in its newest version."""
+    return {
+        "id": job.shown_id,
+        "slug": job.slug,
+        "project": job.project,
+        "version": job.version,
+        "enabled": job.enabled,
+        "definition": dict(job.facts),
+        "created_at": iso(job.created_at),
+        "created_by": job.created_by,
+        "updated_at": iso(job.updated_at),
+        "updated_by": job.updated_by,
+        "archived_at": iso(job.archived_at),
+    }
+
+
+def version_json(version: JobVersion) -> Json:
+    """One version of a job."""
+    return {
+        "job_id": show_id("job", version.job_id),
+        "version": version.version,
+        "definition": dict(version.facts),
+        "created_at": iso(version.created_at),
+        "created_by": version.created_by,
+        "note": version.note,
+    }
+
+
+def changes_json(changes: Sequence[Change]) -> list[Json]:
+    """Fields that differ."""
+    return [change._asdict() for change in changes]
+
+
+def step_json(step: PlanStep) -> Json:
+    """What applying a file does to one job."""
+    changes = changes_json(step.changes)
+    return {"slug": step.slug, "project": step.project, "action": str(step.action), "changes": changes}
 
 
 def team_json(team: Team) -> Json:

@@ -12,6 +12,8 @@ from jobdeck.cli.call import Call
 from jobdeck.cli.command import command
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from jobdeck.client import Client
     from jobdeck.model import Run
 
@@ -113,6 +115,11 @@ def trigger(
         bool, typer.Option("--attach", help="Stay until it ends; its outcome is the exit code.")
     ] = False,
     count: Annotated[int, typer.Option("--count", metavar="N", help="Make so many equal runs.")] = 1,
+    job: Annotated[
+        str | None,
+        typer.Option("--job", metavar="SLUG", help="A run of this saved job instead of a TYPE."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="With --job: also while it is disabled.")] = False,
     batch: Annotated[
         str | None,
         typer.Option(
@@ -155,19 +162,19 @@ def trigger(
     if batch is not None:
         _check_batch(params, param, count, attach, dry_run)
         raise typer.Exit(call.ask(lambda client: _batch(call, client, batch, job_type, after or [], options)))
-    if job_type is None:
-        raise ValidationError(
-            "name a job type, or a file with --batch; see: jobdeck types list", field="type"
-        )
-    request = _Request(job_type, params, param or [], after or [], options)
+    if (job_type is None) == (job is None):
+        raise ValidationError("name a job type, a saved job with --job, or a file with --batch", field="type")
+    if (force and job is None) or (count > 1 and job is not None):
+        raise ValidationError("--force goes with --job, and --count does not", field="job")
+    request = _Request(job_type, job, force, params, param or [], after or [], options)
 
     async def work(client: Client) -> int:
         given = await request.read(client)
         if count > 1:
             return await _many(call, client, request, given, count)
         if dry_run:
-            return _print_preview(call, await client.runs.preview(job_type, given, **options))
-        run = await client.runs.trigger(job_type, given, **options)
+            return _print_preview(call, await request.preview(client, given))
+        run = await request.trigger(client, given)
         if attach:
             from jobdeck.cli.attach import attach_in_foreground
 
@@ -202,21 +209,40 @@ async def _batch(
 class _Request:
     """What the command line asks for; what it says in words that only the database can explain is read by `read`."""
 
-    job_type: str
+    job_type: str | None
+    job: str | None
+    force: bool
     source: str | None
     pairs: list[str]
     after: list[str]
     options: dict[str, Any]
+    job_id: UUID | None = None
 
     async def read(self, client: Client) -> dict[str, Any]:
-        """The params; and the runs of `--after` become an option."""
+        """The params; the runs of `--after` become an option, and the job of `--job` is found."""
         from jobdeck.cli.options import waits
         from jobdeck.cli.params import read_params
 
-        schema = (await client.types.show(self.job_type)).schema if self.pairs else {}
+        kind = self.job_type
+        if self.job is not None:
+            self.job_id = await client.jobs.resolve(self.job)
+            kind = (await client.jobs.show(self.job_id)).job_type
+        schema = (await client.types.show(kind)).schema if self.pairs and kind else {}
         params = read_params(self.source, self.pairs, schema)
         self.options["after"] = await waits(client, self.after)
         return params
+
+    async def trigger(self, client: Client, params: dict[str, Any]) -> Run:
+        """Make the run."""
+        if self.job_id is not None:
+            return await client.jobs.trigger(self.job_id, params, force=self.force, **self.options)
+        return await client.runs.trigger(self.job_type or "", params, **self.options)
+
+    async def preview(self, client: Client, params: dict[str, Any]) -> Run:
+        """The run as it would be made."""
+        if self.job_id is not None:
+            return await client.jobs.preview(self.job_id, params, force=self.force, **self.options)
+        return await client.runs.preview(self.job_type or "", params, **self.options)
 
 
 def _print_preview(call: Call, run: Run) -> int:
@@ -250,7 +276,7 @@ async def _many(call: Call, client: Client, request: _Request, params: Mapping[s
     from jobdeck.cli.output import emit, emit_json
     from jobdeck.ids import show_id
 
-    ids = await client.runs.trigger_many(request.job_type, [params] * count, **request.options)
+    ids = await client.runs.trigger_many(request.job_type or "", [params] * count, **request.options)
     shown = [show_id("run", run_id) for run_id in ids]
     if call.json:
         emit_json({"ids": shown, "created": len(shown)})

@@ -59,6 +59,14 @@ class RunBuilder:
         digest = request_digest(project, run.job_type, text, stated(self._options))
         return run._replace(extras=extras._replace(request=digest))
 
+    def check_part(self, params: Mapping[str, Any]) -> None:
+        """Whether these can be a part of the params of a run, to which others are added. Raises ValidationError."""
+        jsonio.dumps(dict(params), what="params", limit=limits.PARAMS_BYTES)
+        if self._spec is not None:
+            self._spec.check_part(dict(params))
+        elif self._kind is not None:
+            validate_by_schema(self._kind.schema, params, self._kind.name, part=True)
+
     def _validate(self, params: dict[str, Any]) -> str | None:
         """The single-flight key, from the handler's model where it is installed, else from its schema."""
         if self._spec is not None:
@@ -66,7 +74,7 @@ class RunBuilder:
             key = self._spec.flight_key(model)
         else:
             assert self._kind is not None  # noqa: S101  one of the two is known, see __init__
-            _validate_by_schema(self._kind, params)
+            validate_by_schema(self._kind.schema, params, self._kind.name)
             key = _remote_flight_key(self._kind)
         return None if key is None else self._flight_key(key)
 
@@ -127,14 +135,25 @@ def _remote_flight_key(kind: JobType) -> str | None:
     return "" if kind.defaults.get("single_flight") else None
 
 
-def _validate_by_schema(kind: JobType, params: dict[str, Any]) -> None:
+def validate_by_schema(
+    schema: Mapping[str, Any], params: Mapping[str, Any], of: str, *, part: bool = False
+) -> None:
+    """Params, or a part of them, against a JSON Schema, `of` whom it is. Raises ValidationError with one line."""
     # Only for types whose package is not installed here: a worker, which has them all, does not carry it.
     import jsonschema
+    from referencing import Registry
 
-    validator = jsonschema.Draft202012Validator(dict(kind.schema))
-    errors = sorted(validator.iter_errors(params), key=lambda error: list(map(str, error.absolute_path)))
+    # With a registry that has nothing a `$ref` to another host is unknown, instead of fetched.
+    validator = jsonschema.Draft202012Validator(dict(schema), registry=Registry())
+    try:
+        errors = sorted(validator.iter_errors(params), key=lambda error: list(map(str, error.absolute_path)))
+    except Exception as error:
+        # What a stranger's schema can do: refer to nothing or to itself, or hold a pattern that is none.
+        words = clean(f"{type(error).__name__}: {error}", 160)
+        raise ValidationError(f"the schema of {of} cannot be used: {words}", field="params") from None
+    errors = [error for error in errors if not (part and error.validator == "required")]
     if errors:
         lines = [
             f"{'.'.join(map(str, e.absolute_path)) or 'params'}: {clean(e.message, 160)}" for e in errors[:5]
         ]
-        raise ValidationError(f"params of {kind.name}: " + "; ".join(lines), field="params")
+        raise ValidationError(f"params of {of}: " + "; ".join(lines), field="params")

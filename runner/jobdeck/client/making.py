@@ -16,7 +16,7 @@ from jobdeck.client.reading import RunReading
 from jobdeck.client.session import Session
 from jobdeck.client.storing import store_all, store_each
 from jobdeck.errors import Conflict, JobdeckError, ValidationError
-from jobdeck.model import BatchItem, BatchResult, NewRun, Run
+from jobdeck.model import BatchItem, BatchResult, JobType, NewRun, Run
 from jobdeck.retry import from_facts
 from jobdeck.store.fleet import find_type
 from jobdeck.store.rehearse import Rehearsal, rehearse
@@ -39,7 +39,11 @@ class RunMaking(RunReading):
         """
         new = await self._built(self._session, job_type, params, RunOptions(**options))
         (run_id,) = await store_all(self._session.database, [new])
-        return replace(await self.show(run_id), deduplicated=run_id != new.id)
+        return await self.answer(run_id, new)
+
+    async def answer(self, run_id: UUID, asked: NewRun) -> Run:
+        """The answer to a trigger that asked for a run and was given this one."""
+        return replace(await self.show(run_id), deduplicated=run_id != asked.id)
 
     async def enqueue(self, job_type: str, params: Mapping[str, Any] | None = None, **options: Any) -> UUID:
         """`trigger` that gives the id alone."""
@@ -49,7 +53,10 @@ class RunMaking(RunReading):
 
     async def preview(self, job_type: str, params: Mapping[str, Any] | None = None, **options: Any) -> Run:
         """What `trigger` would return or raise now; nothing is stored."""
-        new = await self._built(self._session, job_type, params, RunOptions(**options))
+        return await self.rehearsed(await self._built(self._session, job_type, params, RunOptions(**options)))
+
+    async def rehearsed(self, new: NewRun) -> Run:
+        """The run as it would stand there, or the one that stands for it; raises what storing it would."""
         found = await self._session.database.write(rehearse, Rehearsal(self._session.scope, new))
         return replace(found, deduplicated=found.id != new.id)
 
@@ -106,9 +113,13 @@ class RunMaking(RunReading):
 
     async def session_of(self, run: Run) -> Session:
         """The session, in the project of that run."""
+        return await self.session_in(run.project)
+
+    async def session_in(self, slug: str | None) -> Session:
+        """The session, in this project of the team or in none."""
         session, project = self._session, None
-        if run.project is not None:
-            project = await session.database.read(find_project, session.scope.team_id, run.project)
+        if slug is not None:
+            project = await session.database.read(find_project, session.scope.team_id, slug)
         return replace(session, project=project)
 
     async def _built(
@@ -117,12 +128,15 @@ class RunMaking(RunReading):
         return (await self._builder(session, job_type, options)).build(params or {})
 
     async def _builder(self, session: Session, job_type: str, options: RunOptions) -> RunBuilder:
-        registered = None
+        return RunBuilder(session, job_type, await self.registered(job_type), options)
+
+    async def registered(self, job_type: str) -> JobType | None:
+        """The row of a job type whose package is not installed here; None where it is, or where there is none."""
         # What could not be the name of a type is not looked up: a database may refuse the very text.
         is_name = re.fullmatch(limits.JOB_TYPE_PATTERN, job_type) is not None
-        if is_name and session.local_spec(job_type) is None:
-            registered = await session.database.read(find_type, job_type)
-        return RunBuilder(session, job_type, registered, options)
+        if not is_name or self._session.local_spec(job_type) is not None:
+            return None
+        return await self._session.database.read(find_type, job_type)
 
 
 def _check_size(size: int) -> None:

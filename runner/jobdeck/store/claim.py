@@ -34,6 +34,7 @@ from jobdeck.states import Status
 from jobdeck.store.columns import word
 from jobdeck.store.differences import Differences
 from jobdeck.store.given import Rows
+from jobdeck.store.job_latest import with_latest_versions
 from jobdeck.store.schema import checkpoints, leases, projects, runs, teams
 from jobdeck.store.statement import statement
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
@@ -44,7 +45,7 @@ _MOST: ColumnElement[int] = bindparam("most", type_=Integer)
 _TAKEN = (
     "id", "fence", "attempt", "team_id", "project_id", "job_type", "queue", "params", "max_attempts", "failures",
     "crash_count", "timeout_s", "debug_mode", "log_bytes", "priority", "due_at", "job_version", "approved_hash",
-    "lineage_depth", "backoff",
+    "lineage_depth", "backoff", "job_id",
 )  # fmt: skip
 _ORDER = ("id", "team_id", "priority", "due_at")
 _LANE = ("team_id", "queue", "job_type", "gate", "priority")
@@ -119,6 +120,7 @@ def _claim_for(tx: Tx, request: Claim) -> list[ClaimedRun]:
         return []
     for row in rows:
         tx.count(row.team_id, row.job_type, Status.PENDING, Status.RUNNING)
+    rows = with_latest_versions(tx, rows)
     rows.sort(key=lambda row: (row.priority, row.due_at, row.id))
     tx.hint(Hint.CHANGE)
     if not tx.differences.queries_change:

@@ -13,6 +13,7 @@ from jobdeck.clock import from_us
 from jobdeck.model import Attempt, LogEntry, Run, TeamScope, Wait
 from jobdeck.states import Status
 from jobdeck.store.differences import Differences
+from jobdeck.store.jobs import slug_of
 from jobdeck.store.rows import select_runs, to_runs, wide_facts
 from jobdeck.store.schema import attempts, leases, run_logs, runs
 from jobdeck.store.waiting import waits_of
@@ -25,8 +26,9 @@ def show(conn: Connection, now: int, scope: TeamScope, run_id: UUID) -> Run | No
     if row is None:
         return None
     (run,) = to_runs(conn, scope, [row], now)
+    job = None if row.job_id is None else slug_of(conn, row.job_id)
     waits = tuple(Wait(*wait) for wait in waits_of(conn, run.id))
-    return replace(run, **wide_facts(row), attempts=tuple(_attempts(conn, run)), waits=waits)
+    return replace(run, **wide_facts(row), attempts=tuple(_attempts(conn, run)), waits=waits, job=job)
 
 
 def _attempts(conn: Connection, run: Run) -> list[Attempt]:

@@ -12,12 +12,13 @@ from sqlalchemy import Insert, literal_column
 from jobdeck.clock import to_us
 from jobdeck.errors import AlreadyActive, JobdeckError
 from jobdeck.ids import show_id
-from jobdeck.model import NewRun, RunExtras
+from jobdeck.model import JobRef, NewRun, RunExtras
 from jobdeck.states import OnConflict, Status
 from jobdeck.store.columns import word
 from jobdeck.store.differences import Differences, Given
 from jobdeck.store.given import GivenRows, insert_given
 from jobdeck.store.holders import Holder, Holders
+from jobdeck.store.job_states import JobStates
 from jobdeck.store.schema import run_events, runs
 from jobdeck.store.succession import make_way
 from jobdeck.store.timed_keys import TimedKeys
@@ -33,7 +34,8 @@ _STAND_IN: Final = (OnConflict.REJECT, OnConflict.RETURN_EXISTING)
 def enqueue(tx: Tx, items: Sequence[NewRun]) -> Sequence[UUID | JobdeckError]:
     """The id of each run; that of another run where one stands for it already.
 
-    AlreadyActive where one is in its way, IdempotencyMismatch, and NotFound or Conflict for runs to wait for.
+    AlreadyActive where one is in its way, IdempotencyMismatch, JobDisabled, and NotFound or Conflict for runs to wait
+    for.
     """
     return _Batch(tx, items).store()
 
@@ -44,6 +46,7 @@ class _Batch:
         self._items = items
         self._holders = Holders(tx, items)
         self._keys = TimedKeys(tx, [item for item in items if item.extras is not None])
+        self._jobs = JobStates(tx, [item.extras.job for item in items if item.extras and item.extras.job])
         self._taken: list[NewRun] = []
         self._places: dict[UUID, tuple[int, bool]] = {}
         """By how much a run is blocked, and whether it is behind another one; of those that are."""
@@ -64,6 +67,8 @@ class _Batch:
 
     def _place(self, item: NewRun) -> UUID:
         extras = item.extras or _NO_EXTRAS
+        if extras.job is not None:
+            self._jobs.check(extras.job)
         standing = self._keys.run_of(item)
         if standing is not None:
             return _stand_in(item, standing, extras.on_conflict or OnConflict.RETURN_EXISTING)
@@ -146,7 +151,7 @@ _PLAIN = (
 )  # fmt: skip
 _EXTRA = (
     "blocked", "behind", "expires_at", "requires_approval", "idempotency_key", "dedupe_key", "dedupe_until",
-    "continuation_of", "backoff",
+    "continuation_of", "backoff", "job_id", "job_version", "environment", "overrides",
 )  # fmt: skip
 
 
@@ -205,7 +210,12 @@ def _full_row(item: NewRun, now: int, blocked: int, behind: bool) -> tuple[Any, 
         None if extras.dedupe_window is None else now + _us(extras.dedupe_window),
         extras.continuation_of,
         extras.backoff,
+        *_of_job(extras.job),
     )
+
+
+def _of_job(job: JobRef | None) -> tuple[Any, ...]:
+    return (None,) * 4 if job is None else (job.id, job.version, job.environment, job.overrides)
 
 
 def _us(span: timedelta) -> int:

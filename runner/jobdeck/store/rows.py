@@ -78,7 +78,7 @@ class _RunRow(NamedTuple):
 
 _SELDOM: Final = (
     "approved_at", "approved_by", "idempotency_key", "dedupe_key", "continuation_of", "lineage_depth", "backoff",
-    "job_version",
+    "job_id", "job_version", "environment",
 )  # fmt: skip
 _WIDE: Final = (*_SELDOM, "params", "result", "traceback", "tags", "metadata")
 
@@ -117,7 +117,7 @@ def to_runs(conn: Connection, scope: TeamScope, rows: Iterable[Row[Any]], now: i
 def wide_facts(row: Row[Any]) -> dict[str, Any]:
     """What `select_runs(wide=True)` brings more, by the names it has in a run."""
     found = dict(zip(_WIDE, row[len(_RunRow._fields) :], strict=True))
-    version, stored = found.pop("job_version"), found["params"]
+    version, stored = found["job_version"], found["params"]
     if row.requires_approval:
         found["request_hash"] = request_hash(row.job_type, version, stored)
     return found | {

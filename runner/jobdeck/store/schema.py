@@ -92,6 +92,58 @@ projects = Table(
     UniqueConstraint("team_id", "id"),
 )
 
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("team_id", Id, nullable=False),
+    Column("project_id", Id),
+    Column("slug", Text, nullable=False),
+    Column("job_type", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("enabled", Boolean, nullable=False, server_default=text("true")),
+    Column("created_at", BigInteger, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("updated_by", Text, nullable=False),
+    Column("archived_at", BigInteger),
+    ForeignKeyConstraint(["team_id", "project_id"], ["projects.team_id", "projects.id"]),
+)
+_IN_PROJECT = text("project_id IS NOT NULL AND archived_at IS NULL")
+Index(
+    "uq_jobs_slug",
+    jobs.c.team_id,
+    jobs.c.project_id,
+    jobs.c.slug,
+    unique=True,
+    sqlite_where=_IN_PROJECT,
+    postgresql_where=_IN_PROJECT,
+)
+_IN_TEAM = text("project_id IS NULL AND archived_at IS NULL")
+Index(
+    "uq_jobs_team_slug",
+    jobs.c.team_id,
+    jobs.c.slug,
+    unique=True,
+    sqlite_where=_IN_TEAM,
+    postgresql_where=_IN_TEAM,
+)
+
+# Never changed: an update of a job makes a new one.
+job_versions = Table(
+    "job_versions",
+    metadata,
+    Column("job_id", Id, ForeignKey("jobs.id"), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("definition", Json, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("note", Text),
+    PrimaryKeyConstraint("job_id", "version"),
+    sqlite_with_rowid=False,
+)
+
 job_types = Table(
     "job_types",
     metadata,
@@ -303,6 +355,16 @@ run_waits = Table(
     PrimaryKeyConstraint("run_id", "on_id"),
     Index("ix_run_waits_open", "on_id", sqlite_where=text("open"), postgresql_where=text("open")),
     sqlite_with_rowid=False,
+)
+
+OF_JOB: Final[ColumnClause[Any]] = literal_column("job_id IS NOT NULL")
+Index(
+    "ix_runs_job",
+    runs.c.job_id,
+    runs.c.created_at,
+    runs.c.id,
+    sqlite_where=OF_JOB,
+    postgresql_where=OF_JOB,
 )
 
 run_counts = Table(

@@ -1,0 +1,89 @@
+"""From a saved job, and what a trigger states beside it, to a validated run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from jobdeck import jsonio, limits
+from jobdeck.client.builder import RunBuilder, validate_by_schema
+from jobdeck.client.options import RunOptions
+from jobdeck.client.session import Session
+from jobdeck.definition import JobDefinition, merged_params, parse_definition
+from jobdeck.model import Job, JobRef, JobType, NewRun, RunExtras
+
+
+def build_job_run(
+    session: Session,
+    job: Job,
+    registered: JobType | None,
+    params: Mapping[str, Any] | None,
+    given: Mapping[str, Any],
+    *,
+    force: bool = False,
+) -> NewRun:
+    """A run of a job; `params` and options that are given go over those of its definition. Raises ValidationError."""
+    definition = parse_definition(job.facts)
+    stated = {name: value for name, value in given.items() if value not in (None, False, ())}
+    new = RunBuilder(session, definition.type, registered, _options(definition, stated)).build(
+        _params(definition, params)
+    )
+    ref = JobRef(job.id, job.version, _overrides(params, stated), definition.environment, force)
+    return new._replace(extras=(new.extras or RunExtras())._replace(job=ref))
+
+
+def check_definition(session: Session, definition: JobDefinition, registered: JobType | None) -> None:
+    """Whether runs of it can be made; params that are still missing may come with each trigger.
+
+    Raises ValidationError, UnknownJobType, Forbidden.
+    """
+    builder = RunBuilder(session, definition.type, registered, _options(definition, {}))
+    builder.check_part(definition.params)
+    if definition.payload_schema is not None:
+        validate_by_schema(definition.payload_schema, definition.params, "the job", part=True)
+
+
+def _params(definition: JobDefinition, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    params = merged_params(definition.params, given)
+    if definition.payload_schema is not None:
+        validate_by_schema(definition.payload_schema, params, "the job")
+    return params
+
+
+def _options(definition: JobDefinition, stated: Mapping[str, Any]) -> RunOptions:
+    own: dict[str, Any] = {
+        "queue": definition.queue,
+        "priority": definition.priority,
+        "ttl": definition.ttl,
+        "timeout": definition.timeout,
+        "max_attempts": definition.max_attempts,
+        "backoff": None if definition.backoff is None else definition.backoff.backoff(),
+        "name": definition.name or None,
+        "requires_approval": definition.requires_approval,
+        "notify": definition.notify,
+        "on_conflict": definition.on_conflict,
+    }
+    # A time that is stated is one, and leaves no room for the job's delay.
+    if "at" not in stated:
+        own["delay"] = definition.delay
+    merged = {
+        name: {**base, **(stated.get(name) or {})}
+        for name, base in (("tags", definition.tags), ("metadata", definition.metadata))
+    }
+    return RunOptions(**{**own, **stated, **merged})
+
+
+def _overrides(params: Mapping[str, Any] | None, stated: Mapping[str, Any]) -> str | None:
+    """What a newer version of the job must not change."""
+    options = sorted(name for name in stated if name in ("timeout", "max_attempts", "backoff"))
+    if not params and not options:
+        return None
+    told = {"params": dict(params or {}), "options": options}
+    # Whatever can be wrong with them has been found when the run was built.
+    return json.dumps(told, ensure_ascii=False, separators=(",", ":"))
+
+
+def definition_text(definition: JobDefinition) -> str:
+    """What is stored. Raises ValidationError where it is too large."""
+    return jsonio.dumps(definition.facts(), what="definition", limit=limits.DEFINITION_BYTES)

@@ -1,0 +1,171 @@
+"""The definition of a job: what is run, how, under which policies. It is stored whole, one version after another.
+
+Written as JSON or TOML with the names of the fields; durations like `30s`. What is left out takes the job type's own
+default, or the default given here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any, Self
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from jobdeck import jsonio, limits
+from jobdeck.durations import Duration
+from jobdeck.errors import ValidationError
+from jobdeck.retry import Backoff, Growth, checked
+from jobdeck.states import OnConflict
+from jobdeck.text import clean
+
+
+class VersionPolicy(StrEnum):
+    """Which version of its job a queued run uses."""
+
+    PIN = "pin"
+    """The one it was made with."""
+    LATEST = "latest"
+    """The newest one when it begins, if that says that it is backwards compatible."""
+
+
+def _inert(text: str) -> str:
+    return clean(text)
+
+
+Name = Annotated[str, Field(max_length=limits.NAME_CHARS), pydantic.AfterValidator(_inert)]
+Label = Annotated[str, Field(pattern=limits.LABEL_PATTERN)]
+TagText = Annotated[str, Field(max_length=limits.TAG_CHARS), pydantic.AfterValidator(_inert)]
+Seconds = Annotated[float, Field(ge=0, le=limits.DELAY_MAX)]
+
+
+class Part(BaseModel):
+    """One object of a definition."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BackoffPart(Part):
+    """Waits before retries: see `jobdeck.Backoff`. Numbers are seconds."""
+
+    growth: Growth = Growth.EXPONENTIAL
+    base: Seconds = limits.BACKOFF_BASE
+    factor: float = limits.BACKOFF_FACTOR
+    cap: Seconds = limits.BACKOFF_CAP
+    delays: tuple[Seconds, ...] = ()
+    jitter: bool | None = None
+
+    @model_validator(mode="after")
+    def _can_work(self) -> Self:
+        try:
+            self.backoff()
+        except ValidationError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    def backoff(self) -> Backoff:
+        """As handlers state it. Raises ValidationError."""
+        return checked(Backoff(self.base, self.factor, self.cap, self.growth, self.delays, self.jitter))
+
+
+class JobDefinition(Part):
+    """Everything about a job but its slug, its project and whether it is enabled."""
+
+    type: Annotated[str, Field(pattern=limits.JOB_TYPE_PATTERN)]
+    """Job type."""
+    name: Name = ""
+    """For people; empty takes the title of the type."""
+    description: Annotated[str, Field(max_length=limits.DESCRIPTION_CHARS)] = ""
+    params: dict[str, Any] = {}
+    payload_schema: dict[str, Any] | None = None
+    """JSON Schema that the params of its runs must fit too; it can only narrow what the handler takes."""
+    queue: Annotated[str, Field(pattern=limits.QUEUE_PATTERN)] = limits.DEFAULT_QUEUE
+    priority: Annotated[int, Field(ge=limits.PRIORITY_MIN, le=limits.PRIORITY_MAX)] = limits.PRIORITY_DEFAULT
+    delay: Duration | None = None
+    """How long after its trigger a run is due."""
+    ttl: Duration | None = None
+    """A run that has not begun by then expires."""
+    timeout: Duration | None = None
+    max_attempts: Annotated[int, Field(ge=limits.MAX_ATTEMPTS_MIN, le=limits.MAX_ATTEMPTS_MAX)] | None = None
+    backoff: BackoffPart | None = None
+    tags: Annotated[dict[TagText, TagText], Field(max_length=limits.TAGS)] = {}
+    metadata: dict[str, Any] = {}
+    """Merged under a run's own."""
+    environment: Label | None = None
+    group: Label | None = None
+    requires_approval: bool = False
+    notify: bool = False
+    on_conflict: OnConflict | None = None
+    version_policy: VersionPolicy = VersionPolicy.PIN
+    backwards_compatible: bool = True
+    """Whether queued runs with version_policy latest may move to this version."""
+
+    @field_validator("params", "metadata", "payload_schema", mode="before")
+    @classmethod
+    def _read_json(cls, value: Any) -> Any:
+        """TOML has no null: an object may be given as the text of its JSON."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return jsonio.loads(value, what="it", limit=limits.PARAMS_BYTES)
+        except ValidationError as error:
+            raise ValueError(str(error)) from None
+
+    @field_validator("params")
+    @classmethod
+    def _fits_params(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return _fits(value, "params", limits.PARAMS_BYTES)
+
+    @field_validator("metadata")
+    @classmethod
+    def _fits_metadata(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return _fits(value, "metadata", limits.METADATA_BYTES)
+
+    @field_validator("payload_schema")
+    @classmethod
+    def _is_schema(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value is None:
+            return None
+        import jsonschema
+
+        try:
+            jsonschema.Draft202012Validator.check_schema(value)
+        except jsonschema.SchemaError as error:
+            raise ValueError(f"it is no JSON Schema: {error.message[:160]}") from None
+        return _fits(value, "payload_schema", limits.METADATA_BYTES)
+
+    def stored(self) -> str:
+        """Compact JSON of what differs from the defaults."""
+        return jsonio.dumps(self.facts(), what="definition", limit=limits.DEFINITION_BYTES)
+
+    def facts(self) -> dict[str, Any]:
+        """What differs from the defaults, as JSON values."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+
+def merged_params(own: Mapping[str, Any], given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The params of a job with those of a trigger over them, key by key."""
+    return {**own, **(given or {})}
+
+
+def _fits(value: dict[str, Any], what: str, limit: int) -> dict[str, Any]:
+    try:
+        jsonio.dumps(value, what=what, limit=limit)
+    except ValidationError as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+def parse_definition(facts: Mapping[str, Any]) -> JobDefinition:
+    """The definition of these facts. Raises ValidationError with one line that names every wrong field."""
+    try:
+        return JobDefinition.model_validate(dict(facts))
+    except pydantic.ValidationError as error:
+        problems = []
+        for item in error.errors(include_url=False, include_input=False)[:5]:
+            place = ".".join(str(part) for part in item["loc"]) or "definition"
+            problems.append(f"{place}: {item['msg'].removeprefix('Value error, ')}")
+        more = error.error_count() - len(problems)
+        words = "; ".join(problems) + (f"; and {more} more" if more > 0 else "")
+        raise ValidationError(words, field=problems[0].split(":")[0]) from None

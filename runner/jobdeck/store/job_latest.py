@@ -1,0 +1,69 @@
+"""Queued runs whose job has a newer version, and wants them to use it (version_policy latest)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import and_, select, update
+
+from jobdeck.definition import JobDefinition, VersionPolicy, merged_params, parse_definition
+from jobdeck.errors import ValidationError
+from jobdeck.jsonio import dumps
+from jobdeck.limits import PARAMS_BYTES
+from jobdeck.store.schema import job_versions, jobs, runs
+from jobdeck.store.transaction import Tx
+
+
+def with_latest_versions(tx: Tx, rows: Sequence[Any]) -> list[Any]:
+    """The claimed rows, as the newest versions of their jobs have them where those say so.
+
+    What the trigger stated itself goes before every version. What was approved stays as it was approved.
+    """
+    wanted = {row.job_id for row in rows if row.job_id is not None and row.approved_hash is None}
+    if not wanted:
+        return list(rows)
+    query = (
+        select(jobs.c.id, jobs.c.version, job_versions.c.definition)
+        .join(
+            job_versions, and_(job_versions.c.job_id == jobs.c.id, job_versions.c.version == jobs.c.version)
+        )
+        .where(jobs.c.id.in_(wanted))
+    )
+    newest = {row.id: row for row in tx.conn.execute(query)}
+    return [_moved(tx, row, newest.get(row.job_id)) for row in rows]
+
+
+def _moved(tx: Tx, row: Any, job: Any) -> Any:
+    if job is None or row.approved_hash is not None or job.version == row.job_version:
+        return row
+    try:
+        definition = parse_definition(json.loads(job.definition))
+        if definition.version_policy is not VersionPolicy.LATEST or not definition.backwards_compatible:
+            return row
+        values = _values(definition, _overrides(tx, row))
+    except (ValidationError, ValueError):
+        # A definition that cannot be read keeps nothing from running as it was made.
+        return row
+    values["job_version"] = job.version
+    tx.conn.execute(update(runs).where(runs.c.id == row.id).values(values))
+    return row._replace(**values)
+
+
+def _overrides(tx: Tx, row: Any) -> Mapping[str, Any]:
+    stored = tx.conn.execute(select(runs.c.overrides).where(runs.c.id == row.id)).scalar()
+    return json.loads(stored) if stored else {}
+
+
+def _values(definition: JobDefinition, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    params = merged_params(definition.params, overrides.get("params"))
+    values: dict[str, Any] = {"params": dumps(params, what="params", limit=PARAMS_BYTES)}
+    stated = overrides.get("options", [])
+    if definition.timeout is not None and "timeout" not in stated:
+        values["timeout_s"] = definition.timeout.total_seconds()
+    if definition.max_attempts is not None and "max_attempts" not in stated:
+        values["max_attempts"] = definition.max_attempts
+    if definition.backoff is not None and "backoff" not in stated:
+        values["backoff"] = json.dumps(definition.backoff.backoff().facts())
+    return values

@@ -1,0 +1,35 @@
+"""Whether saved jobs may run now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import select
+
+from jobdeck.errors import JobDisabled, NotFound
+from jobdeck.ids import show_id
+from jobdeck.model import JobRef
+from jobdeck.store.schema import jobs
+from jobdeck.store.transaction import Tx
+
+
+class JobStates:
+    """The jobs that some new runs are of, as they are in this transaction."""
+
+    def __init__(self, tx: Tx, refs: Sequence[JobRef]) -> None:
+        self._found: dict[UUID, tuple[str, bool, bool]] = {}
+        if refs:
+            query = select(jobs.c.id, jobs.c.slug, jobs.c.enabled, jobs.c.archived_at).where(
+                jobs.c.id.in_({ref.id for ref in refs})
+            )
+            for row in tx.conn.execute(query):
+                self._found[row.id] = (row.slug, bool(row.enabled), row.archived_at is not None)
+
+    def check(self, ref: JobRef) -> None:
+        """Raises NotFound for a job that is archived or not there, and JobDisabled unless it is forced."""
+        slug, enabled, archived = self._found.get(ref.id, ("", False, True))
+        if archived:
+            raise NotFound(f"no job {slug or show_id('job', ref.id)}; it has been archived")
+        if not enabled and not ref.force:
+            raise JobDisabled(f"the job {slug} is disabled; enable it with: jobdeck jobs enable {slug}")

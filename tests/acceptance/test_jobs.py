@@ -1,0 +1,89 @@
+"""Saved jobs by the command line: made, changed, compared, kept in a file, run."""
+
+from __future__ import annotations
+
+import json
+
+from tests.acceptance.deck import Deck
+
+
+def test_a_job_from_its_making_to_its_run(deck: Deck) -> None:
+    """Made with a few words, changed, compared, taken back, run by a worker, switched off and archived."""
+    made = deck.run(
+        "jobs", "create", "hello", "--type", "noop", "--set", "params.echo.a=1", "--set", "priority=2"
+    )
+    assert (made.returncode, "hello version 1" in made.stdout) == (0, True), made.stderr
+    changed = deck.json(
+        "jobs", "update", "hello", "--set", "params.echo.b=2", "--note", "more", "--if-version", "1"
+    )
+    assert (changed["version"], changed["definition"]["params"]) == (2, {"echo": {"a": 1, "b": 2}})
+    assert deck.run("jobs", "diff", "hello", "1", "2").stdout == "  params.echo.b: (default) -> 2\n"
+    assert "more" in deck.run("jobs", "versions", "hello").stdout
+    run = deck.json("trigger", "--job", "hello", "-p", "echo=3")
+    assert (run["job"], run["job_version"], run["priority"], run["params"]) == ("hello", 2, 2, {"echo": 3})
+    assert deck.json("jobs", "rollback", "hello", "1")["version"] == 3
+    second = deck.json("trigger", "--job", "hello")["id"]
+    assert deck.worker("--drain").wait(60) == 0, deck.log_of(0)
+    assert deck.show(run["id"])["result"] == {"echo": 3}
+    assert deck.show(second)["result"] == {"echo": {"a": 1}}
+    assert "hello version 3" in deck.run("runs", "show", second).stdout
+    assert deck.run("jobs", "disable", "hello").stdout == "1 disabled\n"
+    refused = deck.run("trigger", "--job", "hello")
+    assert (refused.returncode, "jobdeck jobs enable hello" in refused.stderr) == (4, True)
+    assert deck.run("trigger", "--job", "hello", "--force", "--dry-run").returncode == 0
+    assert deck.json("jobs", "clone", "hello", "again")["enabled"] is False
+    assert deck.json("jobs", "enable", "--type", "noop") == {"changed": 2, "enabled": True}
+    assert deck.run("jobs", "archive", "hello").returncode == 0
+    assert [job["slug"] for job in deck.json("jobs", "list")] == ["again"]
+    assert "archived" in deck.run("jobs", "show", deck.json("jobs", "list", "--archived")[0]["id"]).stdout
+
+
+def test_what_is_refused(deck: Deck) -> None:
+    """Exit codes and one line each; nothing is stored."""
+    deck.json("jobs", "create", "hello", "--type", "noop")
+    for code, says, arguments in (
+        (2, "a slug with --type", ("jobs", "create")),
+        (2, "type: Field required", ("jobs", "create", "other")),
+        (2, "unheard_of", ("jobs", "create", "other", "--type", "unheard_of")),
+        (2, "slug", ("jobs", "create", "No Slug", "--type", "noop")),
+        (2, "priority", ("jobs", "create", "other", "--type", "noop", "--set", "priority=11")),
+        (4, "there is already a job 'hello'", ("jobs", "create", "hello", "--type", "noop")),
+        (3, "no job 'other'", ("jobs", "show", "other")),
+        (2, "say what to change", ("jobs", "update", "hello")),
+        (
+            4,
+            "version 1 by now, not 7",
+            ("jobs", "update", "hello", "--set", "priority=1", "--if-version", "7"),
+        ),
+        (3, "no version 9", ("jobs", "rollback", "hello", "9")),
+        (2, "name jobs", ("jobs", "disable")),
+        (2, "cannot be read", ("jobs", "apply", "none.toml")),
+        (2, "name a job type", ("trigger", "noop", "--job", "hello")),
+        (2, "--force goes with --job", ("trigger", "noop", "--force")),
+    ):
+        done = deck.run(*arguments)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (code, "", 1), (arguments, done)
+        assert says in done.stderr, (arguments, done.stderr)
+    assert [job["slug"] for job in deck.json("jobs", "list")] == ["hello"]
+
+
+def test_jobs_kept_in_a_file(deck: Deck) -> None:
+    """Exported, changed and applied: first the plan, then the deed, then nothing more to do."""
+    deck.json("jobs", "create", "hello", "--type", "noop", "--set", "params.echo=1")
+    deck.json("jobs", "create", "rest", "--type", "sleep", "--set", "params.seconds=0", "--disabled")
+    text = deck.run("jobs", "export").stdout
+    path = deck.folder / "jobs.toml"
+    path.write_text(text.replace("echo = 1", "echo = 2") + '\n[jobs.third]\ntype = "noop"\n')
+    plan = deck.run("jobs", "apply", "jobs.toml", "--dry-run")
+    assert plan.stdout.splitlines() == ["update hello", "  params.echo: 1 -> 2", "keep rest", "create third"]
+    assert "nothing is done yet" in plan.stderr
+    assert len(deck.json("jobs", "list")) == 2
+    assert deck.run("jobs", "apply", "jobs.toml").returncode == 0
+    again = deck.json("jobs", "apply", "jobs.toml")
+    assert {step["action"] for step in again["steps"]} == {"keep"}
+    assert not deck.json("jobs", "show", "rest")["enabled"]
+    lines = [{"slug": "a", "type": "noop"}, {"slug": "b", "type": "noop", "priority": 0}]
+    (deck.folder / "batch.ndjson").write_text("\n".join(map(json.dumps, lines)))
+    refused = deck.run("jobs", "create", "--batch", "batch.ndjson")
+    assert (refused.returncode, "job 2 of the batch: priority" in refused.stderr) == (2, True)
+    assert len(deck.json("jobs", "list")) == 3

@@ -63,6 +63,11 @@ BACKOFF_BASE: Final = 2.0
 BACKOFF_FACTOR: Final = 2.0
 BACKOFF_CAP: Final = 3_600.0
 
+# Schedules: characters of an expression, years without a fire that are refused, seconds.
+CRON_CHARS: Final = 100
+CRON_YEARS: Final = 5
+CRON_JITTER_MAX: Final = 3_600
+
 # Pages of lists.
 PAGE_DEFAULT: Final = 50
 PAGE_MAX: Final = 500

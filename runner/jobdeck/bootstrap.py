@@ -14,7 +14,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
@@ -36,6 +35,7 @@ from jobdeck.store.open import database_of, require_head, revision_of, upgrade
 from jobdeck.store.wal import watched
 
 if TYPE_CHECKING:
+    from jobdeck.client.errands import Errands
     from jobdeck.engine.worker import Worker, WorkerEnd
     from jobdeck.plugins import Plugins
 
@@ -318,11 +318,13 @@ def _parts(settings: Settings, database: Database, plugins: Plugins) -> Any:
     from jobdeck.engine.worker import WorkerParts
     from jobdeck.net import AddressPolicy, GuardedClient
 
+    errands = _errands(settings, database, plugins)
     return WorkerParts(
         database=database,
         plugins=plugins,
         http=lambda: GuardedClient(AddressPolicy(settings.http.allow), per_host=settings.http.per_host),
-        enqueue_child=_child_maker(settings, database, plugins),
+        enqueue_child=errands.enqueue_child,
+        plan_fire=errands.plan_fire,
         settings_for=_settings_finder(settings, plugins),
     )
 
@@ -368,9 +370,8 @@ def handler_settings(
     }
 
 
-def _child_maker(settings: Settings, database: Database, plugins: Plugins) -> Any:
-    from jobdeck.client.runs import RunsApi
-    from jobdeck.ids import show_id
+def _errands(settings: Settings, database: Database, plugins: Plugins) -> Errands:
+    from jobdeck.client.errands import Errands
 
     installed = plugins.installed
 
@@ -378,26 +379,4 @@ def _child_maker(settings: Settings, database: Database, plugins: Plugins) -> An
         plugin = installed.get(job_type)
         return plugin.spec if plugin else None
 
-    # A run's project stays what it is; to read it for every child would cost more than to store the child.
-    known: dict[UUID, Project | None] = {}
-
-    async def enqueue_child(
-        run: Any, job_type: str, params: Mapping[str, Any], options: Mapping[str, Any]
-    ) -> UUID:
-        scope = TeamScope(run.team_id, run.team)
-        project = known.get(run.project_id)
-        if project is None and run.project_id is not None:
-            project = await database.read(scopes.find_project, run.team_id, run.project)
-            known[run.project_id] = project
-        session = Session(database, scope, project, settings.resolved_actor, spec_of)
-        shown = show_id("run", run.id)
-        return await RunsApi(session).enqueue(
-            job_type,
-            params,
-            **options,
-            parent_run_id=run.id,
-            lineage_depth=run.lineage_depth + 1,
-            triggered_by=f"parent:{shown}",
-        )
-
-    return enqueue_child
+    return Errands(database, settings.resolved_actor, spec_of)

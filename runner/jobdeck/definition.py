@@ -7,6 +7,7 @@ default, or the default given here.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
@@ -14,10 +15,11 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from jobdeck import jsonio, limits
+from jobdeck.cron import CronSchedule
 from jobdeck.durations import Duration
 from jobdeck.errors import ValidationError
 from jobdeck.retry import Backoff, Growth, checked
-from jobdeck.states import OnConflict
+from jobdeck.states import CatchUp, OnConflict, Overlap
 from jobdeck.text import clean
 
 
@@ -69,6 +71,45 @@ class BackoffPart(Part):
         return checked(Backoff(self.base, self.factor, self.cap, self.growth, self.delays, self.jitter))
 
 
+class SchedulePart(Part):
+    """When a job fires by itself."""
+
+    cron: str
+    timezone: str = "UTC"
+    jitter: Annotated[int, Field(ge=0, le=limits.CRON_JITTER_MAX)] = 0
+    """Seconds; each job has its own share of them, always the same."""
+    start: datetime | None = None
+    """No fire before this time."""
+    end: datetime | None = None
+    """No fire after this time."""
+    catch_up: CatchUp = CatchUp.ONE
+    catch_up_max: Annotated[int, Field(ge=1, le=limits.CATCH_UP_MAX)] = limits.CATCH_UP
+    misfire_grace: Duration = timedelta(seconds=limits.MISFIRE_GRACE)
+    """A fire that is later than this was missed, and is a matter of `catch_up`."""
+    overlap: Overlap = Overlap.ALLOW
+
+    @field_validator("start", "end")
+    @classmethod
+    def _in_utc(cls, value: datetime | None) -> datetime | None:
+        if value is not None and value.tzinfo is None:
+            raise ValueError("a time needs a time zone")
+        return None if value is None else value.astimezone(UTC)
+
+    @model_validator(mode="after")
+    def _can_fire(self) -> Self:
+        try:
+            self.schedule("")
+        except ValidationError as error:
+            raise ValueError(f"{error.field}: {error}") from None
+        if self.start is not None and self.end is not None and self.end <= self.start:
+            raise ValueError("it ends before it starts")
+        return self
+
+    def schedule(self, key: str) -> CronSchedule:
+        """Its fires; `key` chooses the share of the jitter. Raises ValidationError."""
+        return CronSchedule(self.cron, self.timezone, jitter=self.jitter, key=key)
+
+
 class JobDefinition(Part):
     """Everything about a job but its slug, its project and whether it is enabled."""
 
@@ -97,6 +138,7 @@ class JobDefinition(Part):
     requires_approval: bool = False
     notify: bool = False
     on_conflict: OnConflict | None = None
+    schedule: SchedulePart | None = None
     version_policy: VersionPolicy = VersionPolicy.PIN
     backwards_compatible: bool = True
     """Whether queued runs with version_policy latest may move to this version."""

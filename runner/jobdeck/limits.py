@@ -66,6 +66,9 @@ BACKOFF_CAP: Final = 3_600.0
 # Schedules: characters of an expression, years without a fire that are refused, seconds.
 CRON_CHARS: Final = 100
 CRON_YEARS: Final = 5
+CATCH_UP: Final = 10
+CATCH_UP_MAX: Final = 1_000
+MISFIRE_GRACE: Final = 60.0
 CRON_JITTER_MAX: Final = 3_600
 
 # Pages of lists.

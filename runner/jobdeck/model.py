@@ -77,6 +77,11 @@ class Job:
     updated_at: datetime
     updated_by: str
     archived_at: datetime | None
+    schedule_id: UUID | None = None
+    next_fire_at: datetime | None = None
+    last_fire_at: datetime | None = None
+    schedule_note: str | None = None
+    """Why the last fire made no run."""
 
     @property
     def shown_id(self) -> str:
@@ -172,6 +177,9 @@ class JobRef(NamedTuple):
     environment: str | None = None
     force: bool = False
     """Whether a disabled job is no hindrance."""
+    schedule_id: UUID | None = None
+    fire_at: datetime | None = None
+    """The fire of the schedule that the run is."""
 
 
 class RunExtras(NamedTuple):

@@ -67,6 +67,26 @@ class OnConflict(StrEnum):
     """One that runs goes on, and of those that come meanwhile the latest follows it."""
 
 
+class CatchUp(StrEnum):
+    """What becomes of the fires of a schedule that nobody was there for."""
+
+    SKIP = "skip"
+    ONE = "one"
+    """The latest of them."""
+    ALL = "all"
+    """All of them, or the latest `catch_up_max`."""
+
+
+class Overlap(StrEnum):
+    """What a fire does while the run of an earlier one is active."""
+
+    ALLOW = "allow"
+    SKIP = "skip"
+    QUEUE = "queue"
+    """It waits for that run; of several that wait the latest is left."""
+    CANCEL_PREVIOUS = "cancel_previous"
+
+
 class AttemptOutcome(StrEnum):
     """How one attempt ended."""
 

@@ -87,3 +87,19 @@ def test_jobs_kept_in_a_file(deck: Deck) -> None:
     refused = deck.run("jobs", "create", "--batch", "batch.ndjson")
     assert (refused.returncode, "job 2 of the batch: priority" in refused.stderr) == (2, True)
     assert len(deck.json("jobs", "list")) == 3
+
+
+def test_a_schedule_fires_by_itself(deck: Deck) -> None:
+    """Two workers, a job for every minute whose time is set to now by hand: one run, made by the schedule."""
+    job = deck.json("jobs", "create", "tick", "--type", "noop", "--set", 'schedule.cron="* * * * *"')
+    assert job["next_fire_at"] is not None
+    assert job["next_fire_at"][:16] in deck.run("jobs", "list").stdout.replace(" ", "T")
+    wrong = deck.run("jobs", "update", "tick", "--set", 'schedule.cron="0 0 30 2 *"')
+    assert (wrong.returncode, "schedule" in wrong.stderr) == (2, True)
+    deck.worker()
+    deck.worker()
+    (run,) = deck.until(lambda: deck.json("runs", "list", "--type", "noop", "--status", "completed")["runs"])
+    assert (run["trigger_type"], run["triggered_by"]) == ("scheduled", "schedule:tick")
+    assert run["scheduled_at"] == job["next_fire_at"]
+    assert deck.run("jobs", "disable", "tick").returncode == 0
+    assert deck.json("jobs", "show", "tick")["next_fire_at"] is None

@@ -8,7 +8,7 @@ import pytest
 
 from jobdeck import doctor, limits
 from jobdeck.cli import keeper
-from jobdeck.definition import JobDefinition
+from jobdeck.definition import JobDefinition, SchedulePart
 from jobdeck.errors import JobdeckError
 from jobdeck.settings.keys import unknown_in
 from jobdeck.settings.model import DatabaseSettings
@@ -135,4 +135,7 @@ def test_the_times_of_a_fleet_are_those_in_the_code(written: str) -> None:
 def test_every_field_of_a_definition_is_explained() -> None:
     """The page on jobs has a row for each."""
     page = (ROOT / "docs" / "jobs.md").read_text()
-    assert [name for name in JobDefinition.model_fields if f"`{name}`" not in page] == []
+    names = [*JobDefinition.model_fields, *SchedulePart.model_fields]
+    assert [name for name in names if f"`{name}`" not in page] == []
+    assert f"| 1-{limits.CATCH_UP_MAX:,} | {limits.CATCH_UP} |" in page
+    assert f"| {limits.MISFIRE_GRACE:.0f} s |" in page

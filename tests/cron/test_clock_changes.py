@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cache
 from itertools import pairwise
 from zoneinfo import ZoneInfo
@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobdeck.cron import CronSchedule
+from jobdeck.cron.pattern import read_pattern
+from jobdeck.cron.timeline import fires_after, latest_fires
 from tests.cron.oracle import changes_of, walked
 
 NEW_YORK, LONDON, LORD_HOWE = "America/New_York", "Europe/London", "Australia/Lord_Howe"
@@ -133,6 +135,45 @@ def test_zones_that_changed_their_offset(zone: str, change: str) -> None:
     expected = walked(expressions, ZoneInfo(zone), begin, end)
     for expression in expressions:
         assert CronSchedule(expression, zone).fires_between(begin, end, 10**6) == expected[expression]
+
+
+class BackAtNewYear(tzinfo):
+    """Two hours ahead of UTC until half an hour before the new year of UTC, one hour ahead from then on."""
+
+    _early, _late = timedelta(hours=2), timedelta(hours=1)
+    _change = datetime(2026, 12, 31, 23, 30)  # noqa: DTZ001  without a zone, as tzinfo's methods get them
+
+    def fromutc(self, moment: datetime) -> datetime:
+        passed = moment.replace(tzinfo=None) - self._change
+        if passed < timedelta(0):
+            return moment + self._early
+        return (moment + self._late).replace(fold=passed < self._early - self._late)
+
+    def utcoffset(self, moment: datetime | None) -> timedelta:
+        assert moment is not None
+        local = moment.replace(tzinfo=None, fold=0)
+        early = local < self._change + self._late or (local < self._change + self._early and not moment.fold)
+        return self._early if early else self._late
+
+    def dst(self, moment: datetime | None) -> None:
+        return None
+
+    def tzname(self, moment: datetime | None) -> None:
+        return None
+
+
+def test_an_overlap_over_the_new_year_of_utc() -> None:
+    """No zone has had one since 1970; what is cut there for looking things up is not cut for the rule."""
+    begin, end = utc("2026-12-31 22:00"), utc("2027-01-01 06:00")
+    zone = BackAtNewYear()
+    fixed, real_time = read_pattern("45 0-1 * * *"), read_pattern("*/45 1 * * *")
+    times = [utc("2026-12-31 22:45"), utc("2027-01-01 00:45")]
+    assert list(fires_after(fixed, zone, begin, end)) == times
+    assert latest_fires(fixed, zone, begin, end, 9) == times
+    assert list(fires_after(read_pattern("15 1 * * *"), zone, begin, end)) == [utc("2026-12-31 23:15")]
+    assert list(fires_after(real_time, zone, begin, end)) == [
+        utc("2026-12-31 23:00"), utc("2027-01-01 00:00"), utc("2027-01-01 00:45"),
+    ]  # fmt: skip
 
 
 def test_offsets_with_seconds() -> None:

@@ -52,8 +52,9 @@ def walked_year(zone: str) -> dict[str, list[datetime]]:
     return walked(EXPRESSIONS, ZoneInfo(zone), BEGIN, END)
 
 
+@cache
 def scheduled(expression: str, zone: str) -> list[datetime]:
-    """The fires of the year as jobdeck has them, by the iterator."""
+    """The fires of the year as jobdeck has them."""
     return CronSchedule(expression, zone).fires_between(BEGIN, END, 10**6)
 
 

@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from jobdeck.client import Client
+from jobdeck.client.errands import Errands
 from jobdeck.client.session import Session
 from jobdeck.clock import Clock, SystemClock
 from jobdeck.engine.worker import EnqueueChild, Worker, WorkerEnd, WorkerOptions, WorkerParts
@@ -205,7 +206,10 @@ def _parts(
     enqueue_child: EnqueueChild = _no_children,
     settings_for: Callable[[ClaimedRun], Mapping[str, Any]] = lambda _run: {},
 ) -> WorkerParts:
-    return WorkerParts(database, plugins, http, enqueue_child, settings_for, clock or SystemClock())
+    specs = {name: plugin.spec for name, plugin in plugins.installed.items()}
+    errands = Errands(database, "worker", specs.get)
+    parts = (database, plugins, http, enqueue_child, settings_for, clock or SystemClock())
+    return WorkerParts(*parts, plan_fire=errands.plan_fire)
 
 
 def _options(given: Mapping[str, Any]) -> WorkerOptions:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import product
 
 import pytest
@@ -248,3 +248,19 @@ async def test_finish_fails_only_what_is_stale(deck: Deck) -> None:
     (result,) = await deck.database.write_many(finish, [wrong])
     assert isinstance(result, JobdeckError)
     assert result.exit_code == 5
+
+
+async def test_when_it_was_due_stays(deck: Deck) -> None:
+    """A run that has ended still says for when it was asked; one that is tried again, when that will be."""
+    run_id = await deck.enqueue(due_at=datetime(2020, 1, 1, tzinfo=UTC), max_attempts=2)
+    (claimed,) = await deck.claim()
+    await deck.finish(claimed, AttemptOutcome.ERROR, retry_in_us=0)
+    again = (await deck.show(run_id)).due_at
+    assert again > datetime(2026, 1, 1, tzinfo=UTC)
+    (claimed,) = await deck.claim()
+    await deck.finish(claimed)
+    assert (await deck.show(run_id)).due_at == again
+    first = await deck.enqueue(due_at=datetime(2020, 1, 1, tzinfo=UTC))
+    (claimed,) = await deck.claim()
+    await deck.finish(claimed)
+    assert (await deck.show(first)).due_at == datetime(2020, 1, 1, tzinfo=UTC)

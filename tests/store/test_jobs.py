@@ -183,6 +183,7 @@ def test_what_is_stored_is_what_was_said() -> None:
         "backoff": {"growth": "linear", "base": 5.0}, "tags": {"k": "v"}, "metadata": {"m": [1]},
         "environment": "prod", "group": "g", "requires_approval": True, "notify": True, "on_conflict": "reject",
         "version_policy": "latest", "backwards_compatible": False,
+        "schedule": {"cron": "0 2 * * *", "timezone": "Europe/London", "jitter": 60, "catch_up": "all"},
     }  # fmt: skip
     assert set(whole) == set(JobDefinition.model_fields)
     definition = parse_definition(whole)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
+import psycopg
 import pytest
 from sqlalchemy import Connection, select
 
@@ -223,6 +224,9 @@ async def unmeasured(
     server = request.getfixturevalue("postgres_server") if database_kind == "postgresql" else None
     url = f"sqlite:///{tmp_path / 'unmeasured.db'}" if server is None else create_database(server)
     await upgrade(url)
+    if server is not None:
+        with psycopg.connect(url) as conn:
+            conn.execute("ALTER TABLE runs SET (autovacuum_enabled = false)")
     async with opened(url) as database:
         yield await team_of(database, "acme"), url
     if server is not None:

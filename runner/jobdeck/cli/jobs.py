@@ -90,11 +90,14 @@ def list_jobs(
             str(job.facts.get("name", "")),
             job.project or "",
             str(job.version),
+            time_text(job.next_fire_at) if job.next_fire_at else "",
             f"{time_text(job.updated_at)} by {job.updated_by}",
         )
         for job in found
     ]
-    emit_table(("SLUG", "STATE", "TYPE", "NAME", "PROJECT", "VERSION", "CHANGED"), rows, shrink=(6, 3))
+    emit_table(
+        ("SLUG", "STATE", "TYPE", "NAME", "PROJECT", "VERSION", "NEXT", "CHANGED"), rows, shrink=(7, 3)
+    )
 
 
 def show(
@@ -353,6 +356,9 @@ def _print_job(call: Call, job: Job) -> None:
         "version": str(job.version),
         "made": f"{time_text(job.created_at)} by {job.created_by}",
         "changed": f"{time_text(job.updated_at)} by {job.updated_by}",
+        "next fire": time_text(job.next_fire_at) if job.next_fire_at else None,
+        "last fire": time_text(job.last_fire_at) if job.last_fire_at else None,
+        "schedule": job.schedule_note,
     }
     emit_block("\n".join(f"{name:<10}{value}" for name, value in facts.items() if value))
     _print_facts(job.facts)

@@ -240,6 +240,10 @@ def job_json(job: Job) -> Json:
         "updated_at": iso(job.updated_at),
         "updated_by": job.updated_by,
         "archived_at": iso(job.archived_at),
+        "schedule_id": _id("sch", job.schedule_id),
+        "next_fire_at": iso(job.next_fire_at),
+        "last_fire_at": iso(job.last_fire_at),
+        "schedule_note": job.schedule_note,
     }
 
 

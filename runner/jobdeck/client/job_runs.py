@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from jobdeck import jsonio, limits
 from jobdeck.client.builder import RunBuilder, validate_by_schema
@@ -12,6 +14,7 @@ from jobdeck.client.options import RunOptions
 from jobdeck.client.session import Session
 from jobdeck.definition import JobDefinition, merged_params, parse_definition
 from jobdeck.model import Job, JobRef, JobType, NewRun, RunExtras
+from jobdeck.states import OnConflict, Overlap
 
 
 def build_job_run(
@@ -30,6 +33,34 @@ def build_job_run(
         _params(definition, params)
     )
     ref = JobRef(job.id, job.version, _overrides(params, stated), definition.environment, force)
+    return _with_job(new, ref)
+
+
+def build_fired_run(
+    session: Session, job: Job, registered: JobType | None, schedule_id: UUID, fire_at: datetime
+) -> NewRun:
+    """The run of one fire of a job's schedule. Raises ValidationError."""
+    definition = parse_definition(job.facts)
+    assert definition.schedule is not None  # noqa: S101  it has fired
+    given: dict[str, Any] = {"at": fire_at, "triggered_by": f"schedule:{job.slug}"}
+    if (mode := _ON_OVERLAP[definition.schedule.overlap]) is not None:
+        # The runs of one schedule share a key; what the database does about that is what overlap means.
+        given |= {"dedupe_key": f"schedule:{job.id.hex}", "on_conflict": mode}
+    new = build_job_run(session, job, registered, None, given)
+    assert new.extras is not None and new.extras.job is not None  # noqa: S101, PT018  made just now
+    ref = new.extras.job._replace(schedule_id=schedule_id, fire_at=fire_at)
+    return _with_job(new._replace(trigger_type="scheduled"), ref)
+
+
+_ON_OVERLAP = {
+    Overlap.ALLOW: None,
+    Overlap.SKIP: OnConflict.RETURN_EXISTING,
+    Overlap.QUEUE: OnConflict.QUEUE_LATEST,
+    Overlap.CANCEL_PREVIOUS: OnConflict.REPLACE,
+}
+
+
+def _with_job(new: NewRun, ref: JobRef) -> NewRun:
     return new._replace(extras=(new.extras or RunExtras())._replace(job=ref))
 
 
@@ -42,6 +73,10 @@ def check_definition(session: Session, definition: JobDefinition, registered: Jo
     builder.check_part(definition.params)
     if definition.payload_schema is not None:
         validate_by_schema(definition.payload_schema, definition.params, "the job", part=True)
+    if definition.schedule is not None:
+        # Nobody is there to add what is missing.
+        builder.build(_params(definition, None))
+        definition.schedule.schedule("").check(datetime.now(UTC))
 
 
 def _params(definition: JobDefinition, given: Mapping[str, Any] | None) -> dict[str, Any]:

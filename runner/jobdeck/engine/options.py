@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -13,8 +14,10 @@ from jobdeck.net import GuardedClient
 from jobdeck.plugins import Plugins
 from jobdeck.store.claim import ClaimedRun
 from jobdeck.store.database import Database
+from jobdeck.store.schedules import DueSchedule, Fire
 
 EnqueueChild = Callable[[ClaimedRun, str, Mapping[str, Any], Mapping[str, Any]], Awaitable[UUID]]
+PlanFire = Callable[[DueSchedule, datetime], Awaitable[Fire]]
 SettingsFor = Callable[[ClaimedRun], Mapping[str, Any]]
 
 
@@ -52,3 +55,5 @@ class WorkerParts:
     enqueue_child: EnqueueChild
     settings_for: SettingsFor
     clock: Clock = field(default_factory=SystemClock)
+    plan_fire: PlanFire | None = None
+    """None: it fires no schedules."""

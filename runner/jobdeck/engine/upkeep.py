@@ -17,6 +17,7 @@ from jobdeck.engine.rounds import Rounds
 _TRY_AGAIN = 0.5
 # Seconds. No run begins after its time to live, whenever somebody looks; this is how soon that is told.
 _EXPIRE_EVERY = 5.0
+_FIRE_EVERY = 1.0
 
 
 class Upkeep:
@@ -63,6 +64,7 @@ class Upkeep:
             self._every(self._heart.interval, self._heart.beat),
             self._every(max(lease / 3, 0.5), self._rounds.recover),
             self._every(_EXPIRE_EVERY, self._rounds.expire),
+            self._every(_FIRE_EVERY, self._rounds.fire),
             self._every(self._options.report_every, self._reporter.flush),
             self._every(min(lease / 6, 0.5), self._watch),
             self._watch_cancels(),

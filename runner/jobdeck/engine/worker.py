@@ -71,7 +71,7 @@ class Worker:
         self.heart = Heart(
             parts.database, self.id, lease=options.lease, clock=parts.clock, loop=self._loop, body=self
         )
-        self.rounds = Rounds(parts.database)
+        self.rounds = Rounds(parts.database, parts.plan_fire)
         self._upkeep = Upkeep(self.heart, self.rounds, self._pump.reporter, options, parts.clock)
         self._stop = StopMode.NO
         self.started = asyncio.Event()

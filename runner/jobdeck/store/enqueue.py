@@ -152,6 +152,7 @@ _PLAIN = (
 _EXTRA = (
     "blocked", "behind", "expires_at", "requires_approval", "idempotency_key", "dedupe_key", "dedupe_until",
     "continuation_of", "backoff", "job_id", "job_version", "environment", "overrides",
+    "schedule_id", "fire_at",
 )  # fmt: skip
 
 
@@ -215,7 +216,10 @@ def _full_row(item: NewRun, now: int, blocked: int, behind: bool) -> tuple[Any, 
 
 
 def _of_job(job: JobRef | None) -> tuple[Any, ...]:
-    return (None,) * 4 if job is None else (job.id, job.version, job.environment, job.overrides)
+    if job is None:
+        return (None,) * 6
+    fire_at = None if job.fire_at is None else to_us(job.fire_at)
+    return (job.id, job.version, job.environment, job.overrides, job.schedule_id, fire_at)
 
 
 def _us(span: timedelta) -> int:

@@ -16,6 +16,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     delete,
+    func,
     literal_column,
     select,
     update,
@@ -168,7 +169,7 @@ def _row(run: Any, ending: Ending, verdict: Verdict, actor: str, now: int) -> tu
         run.id,
         run.fence,
         verdict.status,
-        now + verdict.wait_us,
+        now + verdict.wait_us if verdict.status is Status.PENDING else None,
         None if verdict.status is Status.PENDING else now,
         verdict.failures,
         verdict.crash_count,
@@ -208,6 +209,8 @@ def _write_endings(differences: Differences, given: Given) -> list[Change]:
 def _close_runs(given: Given, lease: LockedRows) -> Update:
     changed = ("status", "due_at", "finished_at", "failures", "crash_count", "failure_kind")
     values = {name: given.values[name] for name in (*changed, "error", "traceback", "result")}
+    # When it was due stays to be seen of a run that has ended.
+    values["due_at"] = func.coalesce(values["due_at"], runs.c.due_at)
     values |= {name: lease.rows.c[name] for name in _REPORTED}
     values["revision"] = runs.c.revision + lease.rows.c.revision + literal_column("1")
     is_run = (runs.c.id == given.values["run_id"], runs.c.fence == given.values["fence"])

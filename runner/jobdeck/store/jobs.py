@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -15,7 +16,8 @@ from jobdeck.errors import Conflict, JobdeckError, NotFound, VersionConflict
 from jobdeck.ids import show_id
 from jobdeck.model import Job, JobFilter, JobVersion
 from jobdeck.states import ACTIVE
-from jobdeck.store.schema import OF_JOB, job_versions, jobs, projects, runs
+from jobdeck.store.schedules import keep_schedule, schedule_of, set_next_fire
+from jobdeck.store.schema import OF_JOB, job_versions, jobs, projects, runs, schedules
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
 
 _ACTIVE: Final = sorted(ACTIVE)
@@ -83,6 +85,8 @@ def _create(tx: Tx, new: Sequence[NewJob]) -> list[UUID] | JobdeckError:
         insert(job_versions),
         [_version_row(job.id, 1, job.definition, job.actor, job.note, tx.now) for job in new],
     )
+    for job in new:
+        keep_schedule(tx, job.team_id, job.id, job.definition, enabled=job.enabled)
     tx.hint(Hint.CHANGE)
     return [job.id for job in new]
 
@@ -146,6 +150,7 @@ def _update(tx: Tx, item: UpdateJob) -> int | JobdeckError:
         .where(jobs.c.id == item.job_id)
         .values(**changed, updated_at=tx.now, updated_by=item.actor)
     )
+    keep_schedule(tx, item.team_id, item.job_id, item.definition, enabled=bool(row.enabled), before=before)
     tx.hint(Hint.CHANGE)
     return int(version)
 
@@ -191,6 +196,10 @@ def _switch(tx: Tx, item: SwitchJob) -> bool | JobdeckError:
         return False
     changed = values | {"updated_at": tx.now, "updated_by": item.actor}
     tx.conn.execute(update(jobs).where(jobs.c.id == item.job_id).values(changed))
+    definition: str = tx.conn.execute(_definition(item.job_id, row.version)).scalar_one()
+    part = schedule_of(definition)
+    if part is not None:
+        set_next_fire(tx, item.job_id, part, enabled=bool(values.get("enabled", row.enabled)))
     return True
 
 
@@ -224,12 +233,20 @@ def find_slug(conn: Connection, team_id: UUID, project_id: UUID | None, slug: st
 
 def _select_jobs() -> Select[Any]:
     return (
-        select(jobs, projects.c.slug.label("project"), job_versions.c.definition)
+        select(
+            jobs,
+            projects.c.slug.label("project"),
+            job_versions.c.definition,
+            schedules.c.id.label("schedule_id"),
+            *(schedules.c[name] for name in ("next_fire_at", "last_fire_at", "note")),
+        )
         .select_from(
             jobs.join(
                 job_versions,
                 and_(job_versions.c.job_id == jobs.c.id, job_versions.c.version == jobs.c.version),
-            ).outerjoin(projects, projects.c.id == jobs.c.project_id)
+            )
+            .outerjoin(projects, projects.c.id == jobs.c.project_id)
+            .outerjoin(schedules, schedules.c.job_id == jobs.c.id)
         )
         .order_by(jobs.c.slug, jobs.c.id)
     )
@@ -289,8 +306,16 @@ def _job(row: RowMapping) -> Job:
         created_by=row["created_by"],
         updated_at=from_us(row["updated_at"]),
         updated_by=row["updated_by"],
-        archived_at=None if row["archived_at"] is None else from_us(row["archived_at"]),
+        archived_at=_time(row["archived_at"]),
+        schedule_id=row["schedule_id"],
+        next_fire_at=_time(row["next_fire_at"]),
+        last_fire_at=_time(row["last_fire_at"]),
+        schedule_note=row["note"],
     )
+
+
+def _time(value: int | None) -> datetime | None:
+    return None if value is None else from_us(value)
 
 
 def _version(row: RowMapping) -> JobVersion:

@@ -144,6 +144,27 @@ job_versions = Table(
     sqlite_with_rowid=False,
 )
 
+# When a job fires next; `next_fire_at` is NULL while it is disabled, and after its last fire.
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("job_id", Id, ForeignKey("jobs.id"), nullable=False, unique=True),
+    Column("team_id", Id, nullable=False),
+    Column("next_fire_at", BigInteger),
+    Column("last_fire_at", BigInteger),
+    Column("last_run_id", Id),
+    Column("note", Text),
+)
+_FIRES = text("next_fire_at IS NOT NULL")
+Index(
+    "ix_schedules_due",
+    schedules.c.next_fire_at,
+    schedules.c.id,
+    sqlite_where=_FIRES,
+    postgresql_where=_FIRES,
+)
+
 job_types = Table(
     "job_types",
     metadata,
@@ -365,6 +386,17 @@ Index(
     runs.c.id,
     sqlite_where=OF_JOB,
     postgresql_where=OF_JOB,
+)
+
+# A fire makes one run, however many workers see that it is time.
+_FIRED = text("fire_at IS NOT NULL")
+Index(
+    "uq_runs_fire",
+    runs.c.job_id,
+    runs.c.fire_at,
+    unique=True,
+    sqlite_where=_FIRED,
+    postgresql_where=_FIRED,
 )
 
 run_counts = Table(

@@ -1,0 +1,180 @@
+"""When jobs fire: what is due, and its runs made in the transaction that moves the schedule on.
+
+A schedule moves on from the fire that a worker has seen to be due, and from no other: of many that see it, one makes
+the runs. A constraint on job and fire time says the same once more.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import Connection, and_, delete, insert, select, update
+
+from jobdeck.clock import from_us, to_us
+from jobdeck.definition import SchedulePart, parse_definition
+from jobdeck.errors import JobdeckError, ValidationError
+from jobdeck.ids import new_id
+from jobdeck.model import NewRun
+from jobdeck.store.enqueue import enqueue
+from jobdeck.store.schema import job_versions, jobs, projects, schedules, teams
+from jobdeck.store.transaction import Rank, Tx, verb
+from jobdeck.text import clean
+
+_AT_ONCE: Final = 100
+_NOTE_CHARS: Final = 500
+
+
+class DueSchedule(NamedTuple):
+    """A schedule whose time has come, with all that its runs are made of."""
+
+    id: UUID
+    job_id: UUID
+    slug: str
+    version: int
+    facts: dict[str, Any]
+    team_id: UUID
+    team: str
+    project: str | None
+    next_fire_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Fire:
+    """What a due schedule comes to: its runs, where it goes on, and why there are fewer runs than fires."""
+
+    schedule_id: UUID
+    seen: datetime
+    """The fire that was due; whoever moved the schedule on meanwhile has dealt with it."""
+    next_fire_at: datetime | None
+    runs: tuple[NewRun, ...]
+    last_fire_at: datetime | None
+    note: str | None = None
+
+
+def due_schedules(conn: Connection, now: int) -> list[DueSchedule]:
+    """Schedules whose time has come, those that have waited longest first; at most a hundred."""
+    query = (
+        select(
+            schedules.c.id,
+            schedules.c.job_id,
+            jobs.c.slug,
+            jobs.c.version,
+            job_versions.c.definition,
+            schedules.c.team_id,
+            teams.c.slug.label("team"),
+            projects.c.slug.label("project"),
+            schedules.c.next_fire_at,
+        )
+        .select_from(
+            schedules.join(jobs, jobs.c.id == schedules.c.job_id)
+            .join(
+                job_versions,
+                and_(job_versions.c.job_id == jobs.c.id, job_versions.c.version == jobs.c.version),
+            )
+            .join(teams, teams.c.id == schedules.c.team_id)
+            .outerjoin(projects, projects.c.id == jobs.c.project_id)
+        )
+        .where(schedules.c.next_fire_at.is_not(None), schedules.c.next_fire_at <= now)
+        .order_by(schedules.c.next_fire_at, schedules.c.id)
+        .limit(_AT_ONCE)
+    )
+    return [_due(row) for row in conn.execute(query)]
+
+
+def _due(row: Any) -> DueSchedule:
+    facts = json.loads(row.definition)
+    place = (row.team_id, row.team, row.project, from_us(row.next_fire_at))
+    return DueSchedule(row.id, row.job_id, row.slug, row.version, facts, *place)
+
+
+@verb(Rank.ENQUEUE)
+def fire(tx: Tx, items: Sequence[Fire]) -> Sequence[int | JobdeckError]:
+    """How many runs each schedule has made; none where another worker has moved it on."""
+    # Locked in one order: two workers must not wait for each other.
+    order = sorted(range(len(items)), key=lambda index: items[index].schedule_id)
+    made = {index: _fire(tx, items[index]) for index in order}
+    return [made[index] for index in range(len(items))]
+
+
+def _fire(tx: Tx, item: Fire) -> int:
+    query = select(schedules.c.next_fire_at).where(
+        schedules.c.id == item.schedule_id, schedules.c.next_fire_at == to_us(item.seen)
+    )
+    if tx.conn.execute(tx.differences.locked(query, by=schedules.c.id)).one_or_none() is None:
+        return 0
+    results = enqueue(tx, item.runs)
+    made = [run.id for run, result in zip(item.runs, results, strict=True) if result == run.id]
+    values: dict[str, Any] = {"next_fire_at": _us(item.next_fire_at), "note": _note(item, results)}
+    if item.last_fire_at is not None:
+        values["last_fire_at"] = to_us(item.last_fire_at)
+    if made:
+        values["last_run_id"] = made[-1]
+    tx.conn.execute(update(schedules).where(schedules.c.id == item.schedule_id).values(values))
+    return len(made)
+
+
+def _note(item: Fire, results: Sequence[UUID | JobdeckError]) -> str | None:
+    """Why there are fewer runs than fires."""
+    for run, result in zip(item.runs, results, strict=True):
+        if isinstance(result, JobdeckError):
+            return clean(str(result), _NOTE_CHARS)
+        if result != run.id:
+            return "skipped: the run of an earlier fire is still active"
+    return None if item.note is None else clean(item.note, _NOTE_CHARS)
+
+
+def keep_schedule(
+    tx: Tx, team_id: UUID, job_id: UUID, definition: str, *, enabled: bool, before: str | None = None
+) -> None:
+    """Bring the schedule of a job to its newest definition.
+
+    One that says the same as `before` keeps the fire it waits for; an enabled one else begins with the first after now.
+    """
+    part = schedule_of(definition)
+    if part is None:
+        tx.conn.execute(delete(schedules).where(schedules.c.job_id == job_id))
+        return
+    found = tx.conn.execute(select(schedules.c.id).where(schedules.c.job_id == job_id)).scalar()
+    if found is None:
+        found = new_id()
+        new = {"id": found, "job_id": job_id, "team_id": team_id}
+        tx.conn.execute(insert(schedules), new)
+    elif before is not None and schedule_of(before) == part:
+        return
+    set_next_fire(tx, job_id, part, enabled=enabled)
+
+
+def set_next_fire(tx: Tx, job_id: UUID, part: SchedulePart, *, enabled: bool) -> None:
+    """The first fire after now, or none while the job is disabled: what was missed meanwhile is not caught up."""
+    fire_at = next_fire(part, job_id, from_us(tx.now)) if enabled else None
+    tx.conn.execute(
+        update(schedules).where(schedules.c.job_id == job_id).values(next_fire_at=_us(fire_at), note=None)
+    )
+
+
+def next_fire(part: SchedulePart, job_id: UUID, after: datetime) -> datetime | None:
+    """The first fire after a moment, inside the bounds of the schedule; None where there is none any more."""
+    # A fire at the very start counts.
+    earliest = after if part.start is None else max(after, part.start - _MOMENT)
+    try:
+        found = part.schedule(job_id.hex).next_after(earliest)
+    except ValidationError:
+        return None
+    return None if part.end is not None and found > part.end else found
+
+
+_MOMENT: Final = datetime.resolution
+
+
+def schedule_of(definition: str) -> SchedulePart | None:
+    """The schedule of a stored definition."""
+    return parse_definition(json.loads(definition)).schedule
+
+
+def _us(moment: datetime | None) -> int | None:
+    return None if moment is None else to_us(moment.astimezone(UTC))

@@ -9,14 +9,11 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
-
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
 
 from jobdeck.client import Client
 from jobdeck.client.session import Session
@@ -25,7 +22,6 @@ from jobdeck.ids import new_id
 from jobdeck.limits import DEFAULT_PROJECT, DEFAULT_TEAM
 from jobdeck.model import Project, TeamScope
 from jobdeck.plugins import load_one
-from jobdeck.secret import remember
 from jobdeck.settings import Settings
 from jobdeck.spec import HandlerSpec
 from jobdeck.store import scopes, sqlite_version
@@ -38,12 +34,12 @@ if TYPE_CHECKING:
     from jobdeck.client.errands import Errands
     from jobdeck.engine.worker import Worker, WorkerEnd
     from jobdeck.plugins import Plugins
+    from jobdeck.secret.vault import Vault
 
 
 _log = logging.getLogger("jobdeck.runner")
 # Longer than SQLite's busy timeout, so that an orderly end is the rule.
 _NOW_SECONDS = 10.0
-_OWN_PACKAGE = "jobdeck"
 # Seconds. A worker's three threads (engine, handlers, writer) hand over to each other all the time; with Python's own
 # 5 ms, one that has just been woken waits for the busy one that long. Measured: a fifth more runs per second.
 _SWITCH_INTERVAL = 0.0005
@@ -189,6 +185,7 @@ async def run_worker(
     from jobdeck.engine.worker import WorkerEnd
 
     plugins = worker_plugins(settings)
+    _check_secrets(settings)
     _warn_of_sqlite(settings)
     stop = _Stop()
     loop = asyncio.get_running_loop()
@@ -240,6 +237,7 @@ async def check_worker(settings: Settings) -> None:
     worker, and is only warned of here.
     """
     worker_plugins(settings)
+    _check_secrets(settings)
     try:
         async with open_database(settings) as database:
             await make_session(database, settings)
@@ -265,6 +263,23 @@ def worker_plugins(settings: Settings) -> Plugins:
     if not taken.by_type:
         raise ConfigError("every handler installed here is for workers with labels; start it with --label")
     return taken
+
+
+def vault_of(settings: Settings) -> Vault:
+    """The secrets of a worker with these settings."""
+    from jobdeck.secret.vault import open_vault
+
+    return open_vault(settings.secrets_file, settings.secrets.teams, open_to_all=settings.is_embedded)
+
+
+def _check_secrets(settings: Settings) -> None:
+    """Refuse a file of secrets that cannot be read; a stranger's provider that cannot be asked is only warned of."""
+    from jobdeck.secret.file import SecretsFile
+
+    for source, trouble in vault_of(settings).troubles():
+        if isinstance(source, SecretsFile):
+            raise ConfigError(f"{trouble.reason}. Run: {trouble.mend}" if trouble.mend else trouble.reason)
+        _log.warning("%s", trouble.reason)
 
 
 def _warn_of_sqlite(settings: Settings) -> None:
@@ -317,57 +332,20 @@ def _options(settings: Settings, drain: bool) -> Any:
 def _parts(settings: Settings, database: Database, plugins: Plugins) -> Any:
     from jobdeck.engine.worker import WorkerParts
     from jobdeck.net import AddressPolicy, GuardedClient
+    from jobdeck.settings.for_handlers import settings_finder
 
     errands = _errands(settings, database, plugins)
+    vault = vault_of(settings)
+    vault.mask_all()
     return WorkerParts(
         database=database,
         plugins=plugins,
         http=lambda: GuardedClient(AddressPolicy(settings.http.allow), per_host=settings.http.per_host),
         enqueue_child=errands.enqueue_child,
         plan_fire=errands.plan_fire,
-        settings_for=_settings_finder(settings, plugins),
+        settings_for=settings_finder(settings, plugins, vault),
+        secrets=vault.for_team,
     )
-
-
-def _settings_finder(settings: Settings, plugins: Plugins) -> Any:
-    for url in (settings.resolved_database_url, *settings.targets.values()):
-        _remember_password(url)
-
-    @cache
-    def find(job_type: str, team: str, project: str | None) -> Mapping[str, Any]:
-        trusted = plugins.by_type[job_type].package == _OWN_PACKAGE
-        return handler_settings(settings, job_type, team, project, trusted=trusted)
-
-    return lambda run: find(run.job_type, run.team, run.project)
-
-
-def _remember_password(url: str) -> None:
-    """A password of the configuration is a secret like any other: masked wherever a run says it."""
-    with suppress(ArgumentError):
-        password = make_url(url).password
-        if password:
-            remember(str(password))
-
-
-def handler_settings(
-    settings: Settings, job_type: str, team: str, project: str | None, *, trusted: bool
-) -> Mapping[str, Any]:
-    """`ctx.settings` of a handler: its own section of the configuration, and where it may keep data and call.
-
-    Databases are named to jobdeck's own handlers alone (`trusted`): their addresses hold passwords.
-    """
-    own = dict(settings.plugin.get(job_type, {}))
-    own |= {
-        "data_file_url": f"sqlite:///{settings.project_data_file(team, project)}",
-        "http_allow": list(settings.http.allow),
-    }
-    if not trusted:
-        return own
-    return own | {
-        "targets": dict(settings.targets),
-        "free_targets": settings.is_embedded,
-        "own_database_url": settings.resolved_database_url,
-    }
 
 
 def _errands(settings: Settings, database: Database, plugins: Plugins) -> Errands:

@@ -92,4 +92,6 @@ DEFAULT_PROJECT: Final = "default"
 QUEUE_PATTERN: Final = r"^[a-zA-Z0-9_-]{1,128}$"
 LABEL_PATTERN: Final = QUEUE_PATTERN
 JOB_TYPE_PATTERN: Final = r"^[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,127}$"
+REFERENCE_NAME_PATTERN: Final = r"[A-Za-z][A-Za-z0-9_]{0,63}"
+"""Name of a secret, not anchored; upper and lower case are the same."""
 SLUG_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,63}$"

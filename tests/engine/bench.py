@@ -21,6 +21,7 @@ from jobdeck.ids import new_id
 from jobdeck.model import LogEntry, Run, TeamScope
 from jobdeck.net import AddressPolicy, GuardedClient
 from jobdeck.plugins import Plugin, Plugins
+from jobdeck.secret import Lookup, from_environment
 from jobdeck.spec import HandlerSpec
 from jobdeck.states import Status
 from jobdeck.store import scopes
@@ -205,11 +206,12 @@ def _parts(
     http: Callable[[], GuardedClient] = _client,
     enqueue_child: EnqueueChild = _no_children,
     settings_for: Callable[[ClaimedRun], Mapping[str, Any]] = lambda _run: {},
+    secrets: Callable[[str], Lookup] = lambda _team: from_environment,
 ) -> WorkerParts:
     specs = {name: plugin.spec for name, plugin in plugins.installed.items()}
     errands = Errands(database, "worker", specs.get)
     parts = (database, plugins, http, enqueue_child, settings_for, clock or SystemClock())
-    return WorkerParts(*parts, plan_fire=errands.plan_fire)
+    return WorkerParts(*parts, secrets=secrets, plan_fire=errands.plan_fire)
 
 
 def _options(given: Mapping[str, Any]) -> WorkerOptions:

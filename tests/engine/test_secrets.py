@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import threading
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from sqlalchemy import Connection, text
 
-from jobdeck import Context, Secret, handler, secret
+from jobdeck import Backoff, Context, Secret, handler, limits
 from jobdeck.errors import ValidationError
+from jobdeck.ids import new_id
+from jobdeck.secret import redaction
+from jobdeck.secret.vault import Vault
 from jobdeck.states import Status
-from tests.engine.bench import Bench
+from tests.engine import isolated_handlers
+from tests.engine.bench import Bench, outcomes
 from tests.engine.gate import Gate
 
 TOKEN = 'tok"en\\with\tteeth\nand lines'
 PIN = "86753091"
+HEX = "f3a9c1d27b604e58a1b2c3d49e8f7061"
 MASK = "********"
 
 
@@ -30,7 +38,7 @@ class Login(BaseModel):
 @pytest.fixture(autouse=True)
 def forgotten(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Secrets in the environment, none of which this process has revealed yet."""
-    monkeypatch.setattr(secret, "_revealed", ())
+    monkeypatch.setattr(redaction, "_known", redaction.NOTHING)
     monkeypatch.setenv("JOBDECK_SECRET_TOKEN", TOKEN)
     monkeypatch.setenv("JOBDECK_SECRET_PIN", PIN)
     return iter(())
@@ -111,15 +119,15 @@ async def test_a_secret_within_another_leaves_nothing_in_sight(
 
 
 async def test_a_secret_that_is_not_set_says_so(bench: Bench) -> None:
-    """The error names the variable; the run may be tried again once it is there."""
+    """The error names the variable; the run is tried again by its rule, perhaps by a worker that has it."""
 
-    @handler("needs", max_attempts=1)
+    @handler("needs", max_attempts=2, backoff=Backoff(base=0))
     async def needs(ctx: Context, params: Login) -> None:
         params.token.reveal()
 
     done = await bench.outcome(needs, {"token": "secret://missing"})
-    assert done.status is Status.FAILED
-    assert done.error == "LookupError: JOBDECK_SECRET_MISSING is not set where this worker runs"
+    assert (done.status, done.failure_kind, outcomes(done)) == (Status.DEAD, "error", ["error", "error"])
+    assert done.error == "SecretNotFound: JOBDECK_SECRET_MISSING is not set where this worker runs"
 
 
 async def test_a_secret_in_clear_is_refused(bench: Bench) -> None:
@@ -132,3 +140,156 @@ async def test_a_secret_in_clear_is_refused(bench: Bench) -> None:
         await bench.trigger(needs, {"token": "hunter2hunter2"})
     assert "hunter2" not in str(caught.value)
     assert await bench.statuses() == {}
+
+
+class Anything(BaseModel):
+    """Params of several kinds."""
+
+    note: str = Field(min_length=10)
+    token: Secret | None = None
+    more: dict[str, Any] = {}
+
+
+async def test_references_are_filled_in_and_the_params_checked_again(bench: Bench) -> None:
+    """The handler gets values wherever a text was a reference; what is stored and shown stays the reference."""
+    seen: list[Anything] = []
+
+    @handler("takes", max_attempts=3)
+    async def takes(ctx: Context, params: Anything) -> str:
+        seen.append(params)
+        return params.note
+
+    params = {
+        "note": "secret://TOKEN",
+        "token": "secret://TOKEN",
+        "more": {"x": ["secret://PIN", "secret://PIN!"]},
+    }
+    done = await bench.outcome(takes, params)
+    assert (done.params, done.result) == (params, MASK)
+    (got,) = seen
+    assert (got.note, got.token) == (TOKEN, Secret("secret://TOKEN"))
+    assert got.more == {"x": [PIN, "secret://PIN!"]}
+    wrong = await bench.outcome(takes, {"note": "secret://PIN"})
+    assert (wrong.status, wrong.failure_kind, outcomes(wrong)) == (Status.FAILED, "invalid_params", ["error"])
+    assert wrong.error == "params of takes: note: String should have at least 10 characters"
+    assert len(seen) == 1
+    assert PIN not in await bench.read(everything)
+
+
+async def test_another_team_cannot_use_a_secret_that_is_not_granted(bench: Bench) -> None:
+    """A clear error at once, whatever max_attempts says, and the handler is not called."""
+    called: list[str] = []
+
+    @handler("needs", max_attempts=5)
+    async def needs(ctx: Context, params: Anything) -> None:
+        called.append(params.note)
+
+    for isolated in (needs, isolated_handlers.isolated_leaks):
+        params = {"note": "secret://TOKEN"} if isolated is needs else {"token": "secret://TOKEN"}
+        run_id = await bench.trigger(isolated, params, max_attempts=5)
+        vault = Vault(grants={"TOKEN": ["others"]}, open_to_all=False)
+        async with bench.working(isolated, parts={"secrets": vault.for_team}):
+            done = await bench.ended(run_id)
+        assert (done.status, done.failure_kind, outcomes(done)) == (Status.FAILED, "error", ["error"])
+        assert done.error == (
+            "secret://TOKEN is not granted to the team acme; "
+            "name the team under [secrets.teams] in the worker's configuration"
+        )
+    assert called == []
+
+
+async def test_a_granted_secret_is_found_by_the_team_of_the_run(bench: Bench) -> None:
+    """In the handler, in threads that it starts itself, and in a process of its own."""
+
+    @handler("threads")
+    def threads(ctx: Context, params: Anything) -> int:
+        own, found = Secret("secret://PIN"), list[str]()
+        for secret in (params.token, own):
+            assert secret is not None
+            thread = threading.Thread(target=lambda secret=secret: found.append(secret.reveal()))
+            thread.start()
+            thread.join()
+        return len(found)
+
+    grants = {"TOKEN": ["acme"], "PIN": ["acme"]}
+    parts = {"secrets": Vault(grants=grants, open_to_all=False).for_team}
+    ids = [
+        await bench.trigger(threads, {"note": "secret://TOKEN", "token": "secret://TOKEN"}),
+        await bench.trigger(isolated_handlers.isolated_leaks, {"token": "secret://TOKEN"}),
+    ]
+    async with bench.working(threads, isolated_handlers.isolated_leaks, parts=parts):
+        in_threads, apart = [await bench.ended(run_id) for run_id in ids]
+    assert in_threads.result == 2
+    assert apart.result == f"token {MASK}"
+    lines = " ".join(entry.message for entry in await bench.logs(apart.id))
+    assert f"printed {MASK}" in lines
+    assert "teeth" not in await bench.read(everything)
+
+
+async def test_what_a_run_hands_on_holds_no_value(bench: Bench) -> None:
+    """A child gets the reference, a checkpoint the mask; a value inside of a longer param is refused."""
+    given: list[Any] = []
+
+    async def keep(_run: Any, _type: str, params: Any, options: Any) -> UUID:
+        given.append((params, options))
+        return new_id()
+
+    @handler("parent", max_attempts=1)
+    async def parent(ctx: Context, params: Anything) -> None:
+        await ctx.enqueue("child", {"a": params.note, "b": params.token, "c": 1}, metadata={"t": params.note})
+        await ctx.checkpoint({"at": params.note, "next_token": "page 2"})
+        with pytest.raises(ValidationError, match="a secret in clear"):
+            await ctx.enqueue("child", {"a": f"Bearer {params.note}"})
+        raise RuntimeError("to leave the checkpoint")
+
+    run_id = await bench.trigger(
+        parent, {"note": "secret://TOKEN", "token": "secret://TOKEN"}, max_attempts=2
+    )
+    async with bench.working(parent, parts={"enqueue_child": keep}):
+        await bench.until(run_id, lambda run: run.attempts and run.attempts[0].outcome)
+        checkpoints = await bench.read(
+            lambda conn: conn.execute(text("SELECT state FROM checkpoints")).scalars().all()
+        )
+    assert given == [
+        ({"a": "secret://TOKEN", "b": "secret://TOKEN", "c": 1}, {"metadata": {"t": "secret://TOKEN"}})
+    ]
+    assert [json.loads(state) for state in checkpoints] == [{"at": MASK, "next_token": "page 2"}]
+
+
+async def test_what_has_the_name_of_a_secret_is_masked(bench: Bench) -> None:
+    """Fields of the log and members of a result, though nobody ever revealed the value; counts stay."""
+
+    @handler("names")
+    async def names(ctx: Context) -> dict[str, Any]:
+        ctx.log.info(
+            "sent", headers={"Authorization": "Bearer abc", "Accept": "*/*"}, api_key="abc", token_count=3
+        )
+        ctx.log.info("GET https://me:hunter2@h/x?access_token=abc&page=2")
+        return {"access_token": "abc", "token_count": 3, "rows": [{"password": "abc", "id": 1}]}
+
+    done = await bench.outcome(names)
+    assert done.result == {"access_token": MASK, "token_count": 3, "rows": [{"password": MASK, "id": 1}]}
+    first, second = await bench.logs(done.id)
+    assert first.fields == {
+        "headers": {"Authorization": MASK, "Accept": "*/*"}, "api_key": MASK, "token_count": 3,
+    }  # fmt: skip
+    assert second.message == f"GET https://me:{MASK}@h/x?access_token={MASK}&page=2"
+
+
+async def test_a_secret_cut_in_two_lines_is_masked(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two log lines that continue each other, and the line of a child that is cut at its limit."""
+    monkeypatch.setenv("JOBDECK_SECRET_HEX", HEX)
+
+    @handler("cuts")
+    async def cuts(ctx: Context, params: Login) -> str:
+        value = params.token.reveal()
+        ctx.log.info(f"key {value[:15]}")
+        ctx.log.info(f"{value[15:]} end")
+        ctx.log.info("x" * (limits.LOG_LINE_BYTES - 20) + value)
+        return "y" * 2_000 + value[:15]
+
+    done = await bench.outcome(cuts, {"token": "secret://hex"})
+    lines = [entry.message for entry in await bench.logs(done.id)]
+    assert lines[:2] == [f"key {MASK}", f"{MASK} end"]
+    stored = await bench.read(everything)
+    assert not any(HEX[at : at + 8] in stored for at in range(len(HEX) - 7))

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from jobdeck import CancelReason, Context, Discard, Retry, Secret, Snooze, StaleLease, handler, limits, secret
+from jobdeck import CancelReason, Context, Discard, Retry, Secret, Snooze, StaleLease, handler, limits
+from jobdeck.secret import redaction
 from jobdeck.testing import FakeClock, LoggedLine, run_handler, run_handler_sync
 
 
@@ -152,7 +153,7 @@ async def test_the_limits_of_a_worker_hold() -> None:
 
 async def test_secrets_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test sees what an operator would see."""
-    monkeypatch.setattr(secret, "_revealed", ())
+    monkeypatch.setattr(redaction, "_known", redaction.NOTHING)
     monkeypatch.setenv("JOBDECK_SECRET_TOKEN", "open-sesame")
 
     @handler("leaks")

@@ -23,7 +23,7 @@ from jobdeck.net import HttpError
 from jobdeck.outcome import Cancelled, Discard, Retry, Snooze
 from jobdeck.process.isolated import run_isolated
 from jobdeck.process.wire import ChildDied, ChildError
-from jobdeck.secret import redact
+from jobdeck.secret import SecretNotGranted, lookup, redact
 from tests.process.recording import RUN_ID, RecordingContext, await_gone, marked
 
 Start = Callable[..., Coroutine[Any, Any, Any]]
@@ -273,6 +273,32 @@ async def test_secrets_do_not_leave_the_child_in_clear(start: Start, monkeypatch
     assert sent == [("info", "logged ********", {"field": "********", "nested": '["********"]'})]
     (printed,) = (entry[1] for entry in ctx.log.entries if "stream" in entry[2])
     assert redact(printed) == "printed ********"
+
+
+async def test_a_child_asks_its_worker_for_secrets(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is in its environment; so the worker knows each value that the child may print, and the team's rights."""
+    monkeypatch.setenv("JOBDECK_SECRET_PROBE", "hunter2-hunter2")
+    monkeypatch.setenv("JOBDECK_SECRET_PIN", "86753091")
+    ctx = RecordingContext()
+    assert await start("ask", ctx, word="secret://PROBE") == {
+        "length": 15,
+        "pin": "********",
+        "missing": "SecretNotFound: JOBDECK_SECRET_MISSING is not set where this worker runs",
+        "inherited": [],
+    }
+    assert [redact(line) for line in ctx.log.messages] == ["printed ******** and ********"]
+
+
+async def test_a_secret_that_a_child_may_not_have_ends_it(start: Start) -> None:
+    """The worker's refusal is what the caller gets, with its type."""
+
+    def refuse(name: str) -> str:
+        raise SecretNotGranted(f"secret://{name} is not granted")
+
+    token = lookup.set(refuse)
+    with pytest.raises(SecretNotGranted, match="secret://PROBE is not granted"):
+        await start("ask", RecordingContext(), word="secret://PROBE")
+    lookup.reset(token)
 
 
 async def test_the_http_client_follows_the_workers_allow_list(start: Start) -> None:

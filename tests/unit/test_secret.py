@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import base64
+import copy
 import json
+import pickle
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, SecretStr
 from pydantic import ValidationError as PydanticError
 
-from jobdeck import secret
-from jobdeck.secret import Secret, redact, resolve, variable_of
+from jobdeck.secret import Secret, filled, redact, redaction, resolve, variable_of
 
 
 @pytest.fixture(autouse=True)
 def _nothing_revealed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test begins with nothing revealed, and leaves nothing."""
-    monkeypatch.setattr(secret, "_revealed", ())
+    monkeypatch.setattr(redaction, "_known", redaction.NOTHING)
 
 
 class Params(BaseModel):
@@ -42,6 +44,7 @@ def test_a_reference_is_what_is_stored_and_shown(monkeypatch: pytest.MonkeyPatch
     assert Params.model_validate_json('{"token":"secret://CRM_KEY"}') == params
     assert Params(token=Secret("secret://CRM_KEY")) == params
     assert hash(params.token) == hash(Secret("secret://CRM_KEY"))
+    assert copy.deepcopy(params) == pickle.loads(pickle.dumps(params)) == params
 
 
 @pytest.mark.parametrize(
@@ -68,8 +71,43 @@ def test_a_secret_that_is_not_set() -> None:
 @given(st.from_regex(r"[A-Za-z][A-Za-z0-9_]{0,63}", fullmatch=True))
 def test_the_variable_of_a_name(name: str) -> None:
     """Upper case, behind a prefix that no other setting has."""
-    assert variable_of(f"secret://{name}") == f"JOBDECK_SECRET_{name.upper()}"
+    assert variable_of(name) == f"JOBDECK_SECRET_{name.upper()}"
     assert Secret(f"secret://{name}").reference == f"secret://{name}"
+
+
+class Plain(BaseModel):
+    """Takes texts of several kinds."""
+
+    token: Secret
+    either: Secret | str
+    name: str = Field(pattern="^h", strict=True)
+    hidden: SecretStr
+    number: int
+    anything: dict[str, Any]
+
+
+def test_values_take_the_place_of_references(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever a whole text is a reference; a `Secret` field holds the reference on, any other type has the value."""
+    monkeypatch.setenv("JOBDECK_SECRET_A", "hunter2-hunter2")
+    monkeypatch.setenv("JOBDECK_SECRET_N", "42")
+    a = "secret://A"
+    raw = {
+        "token": a,
+        "either": a,
+        "name": a,
+        "hidden": a,
+        "number": "secret://N",
+        "anything": {"x": [a, f"<{a}>", 1]},
+    }
+    params = Plain.model_validate(filled(raw))
+    assert params.token == params.either == Secret(a)
+    assert (params.name, params.hidden.get_secret_value()) == ("hunter2-hunter2", "hunter2-hunter2")
+    assert params.number == 42
+    assert params.anything == {"x": ["hunter2-hunter2", f"<{a}>", 1]}
+    assert params.token.reveal() == "hunter2-hunter2"
+    monkeypatch.setenv("JOBDECK_SECRET_A", "other")
+    with pytest.raises(PydanticError):
+        Plain.model_validate(filled(raw))
 
 
 def reveal(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:

@@ -12,6 +12,7 @@ from jobdeck import limits
 from jobdeck.clock import Clock, SystemClock
 from jobdeck.net import GuardedClient
 from jobdeck.plugins import Plugins
+from jobdeck.secret import Lookup, from_environment
 from jobdeck.store.claim import ClaimedRun
 from jobdeck.store.database import Database
 from jobdeck.store.schedules import DueSchedule, Fire
@@ -57,3 +58,5 @@ class WorkerParts:
     clock: Clock = field(default_factory=SystemClock)
     plan_fire: PlanFire | None = None
     """None: it fires no schedules."""
+    secrets: Callable[[str], Lookup] = lambda _team: from_environment
+    """Where the runs of a team find secrets."""

@@ -19,11 +19,12 @@ from jobdeck.approval import request_hash
 from jobdeck.context import CancelReason
 from jobdeck.engine.capture import current
 from jobdeck.engine.run_context import RunContext
-from jobdeck.engine.safe_text import masked, safe_text
+from jobdeck.engine.safe_text import safe_text
 from jobdeck.errors import StaleLease, ValidationError
 from jobdeck.outcome import Cancelled, Discard, Retry, Snooze
 from jobdeck.plugins import Plugin
 from jobdeck.process.wire import ChildError
+from jobdeck.secret import SCHEME, SecretNotGranted, filled, lookup, masked
 from jobdeck.spec import HandlerSpec
 from jobdeck.states import AttemptOutcome, FailureKind
 from jobdeck.store.claim import ClaimedRun
@@ -42,9 +43,9 @@ async def perform(plugin: Plugin, ctx: RunContext, run: ClaimedRun) -> Ending:
     if not _is_what_was_approved(run):
         words = "its params or its job's version are not those that were approved"
         return Ending(AttemptOutcome.ERROR, error=words, final=True, failure_kind=FailureKind.REJECTED)
-    token = current.set(ctx)
+    token, looking_up = current.set(ctx), lookup.set(ctx.secrets)
     try:
-        params = plugin.spec.parse(json.loads(run.params))
+        params = plugin.spec.parse(await _with_secrets(run.params))
         result = await _call(plugin, ctx, params, run.params)
         return _completed(result, ctx)
     except ValidationError as error:
@@ -55,6 +56,14 @@ async def perform(plugin: Plugin, ctx: RunContext, run: ClaimedRun) -> Ending:
         return _classify(error, ctx, plugin.spec)
     finally:
         current.reset(token)
+        lookup.reset(looking_up)
+
+
+async def _with_secrets(params_json: str) -> Any:
+    """The params with the values of their references, which go through the model like any others."""
+    raw = json.loads(params_json)
+    # A source may be a file or a service: nothing for the loop that all handlers share.
+    return await asyncio.to_thread(filled, raw) if SCHEME in params_json else raw
 
 
 def _is_what_was_approved(run: ClaimedRun) -> bool:
@@ -169,7 +178,7 @@ def _failed(error: BaseException) -> Ending:
     if isinstance(error, ChildError):
         # It names the handler's own exception already.
         return Ending(AttemptOutcome.ERROR, error=_one(error), traceback=_trace(error))
-    if isinstance(error, Discard):
+    if isinstance(error, Discard | SecretNotGranted):
         trace = None if error.__cause__ is None else _trace(error.__cause__)
         return Ending(AttemptOutcome.ERROR, error=_one(error), traceback=trace, final=True)
     if isinstance(error, Retry):

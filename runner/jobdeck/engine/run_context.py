@@ -20,6 +20,7 @@ from jobdeck.durations import parse_duration
 from jobdeck.engine.mailbox import Mailbox
 from jobdeck.net import GuardedClient
 from jobdeck.outcome import Cancelled
+from jobdeck.secret import Lookup, from_environment, masked, withheld
 from jobdeck.store.claim import ClaimedRun
 
 T = TypeVar("T")
@@ -50,6 +51,8 @@ class Surroundings:
     handler_loop: asyncio.AbstractEventLoop
     services: Services
     http: GuardedClient
+    secrets: Callable[[str], Lookup] = lambda _team: from_environment
+    """Where the attempts of a team find secrets."""
 
 
 class MailboxLog(RunLog):
@@ -79,6 +82,7 @@ class RunContext(Context):
         self.attempt = run.attempt
         self.fence = run.fence
         self.log = MailboxLog(mailbox)
+        self.secrets = around.secrets(run.team)
         self.resume = None if run.resume is None else json.loads(run.resume)
         self._settings_of = settings_of
         self._run = run
@@ -161,12 +165,18 @@ class RunContext(Context):
         await self._ask(self._around.services.verify_lease(self._run))
 
     async def enqueue(self, job_type: str, params: Mapping[str, Any] | None = None, **options: Any) -> UUID:
-        return await self._ask(
-            self._around.services.enqueue_child(self._run, job_type, params or {}, options)
-        )
+        return await self._ask(self._enqueue(job_type, params, options))
 
     def enqueue_sync(self, job_type: str, params: Mapping[str, Any] | None = None, **options: Any) -> UUID:
-        return self._ask_sync(self._around.services.enqueue_child(self._run, job_type, params or {}, options))
+        return self._ask_sync(self._enqueue(job_type, params, options))
+
+    def _enqueue(
+        self, job_type: str, params: Mapping[str, Any] | None, options: Mapping[str, Any]
+    ) -> Coroutine[Any, Any, UUID]:
+        # What is resolved here is not to be stored there: the child looks it up again.
+        given = withheld(params or {}, what="params")
+        checked = withheld(options, what="options")
+        return self._around.services.enqueue_child(self._run, job_type, given, checked)
 
     async def _ask(self, question: Coroutine[Any, Any, T]) -> T:
         future = asyncio.run_coroutine_threadsafe(question, self._around.engine_loop)
@@ -177,4 +187,6 @@ class RunContext(Context):
 
 
 def _checkpoint_text(state: Any) -> str:
-    return jsonio.dumps(to_jsonable_python(state), what="checkpoint", limit=limits.CHECKPOINT_BYTES)
+    # Not by name: what is called `next_token` there is to be gone on from.
+    plain = masked(to_jsonable_python(state), by_name=False)
+    return jsonio.dumps(plain, what="checkpoint", limit=limits.CHECKPOINT_BYTES)

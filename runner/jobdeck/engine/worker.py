@@ -111,7 +111,8 @@ class Worker:
         try:
             http = await asyncio.wrap_future(self._loop.run(_make(self._parts.http)))
             services = RunServices(self._database, self._pump, self._parts.clock, self._parts.enqueue_child)
-            self._pump.open(Surroundings(self._engine_loop, self._loop.loop, services, http))
+            around = Surroundings(self._engine_loop, self._loop.loop, services, http, self._parts.secrets)
+            self._pump.open(around)
             try:
                 with capturing():
                     return await self._live()

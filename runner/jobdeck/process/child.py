@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping
+from functools import cache
 from types import FrameType
 from typing import Any
 
@@ -20,13 +21,13 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from jobdeck.context import Context
 from jobdeck.errors import ValidationError
-from jobdeck.jsonio import dumps
+from jobdeck.jsonio import check, dumps
 from jobdeck.limits import RESULT_BYTES
 from jobdeck.outcome import Cancelled, Discard
 from jobdeck.process.child_context import ChildContext
 from jobdeck.process.parent_link import ParentLink
 from jobdeck.process.wire import describe
-from jobdeck.secret import redact
+from jobdeck.secret import SCHEME, Lookup, filled, lookup, masked
 from jobdeck.spec import HandlerSpec
 
 _LEVELS = ((logging.ERROR, "error"), (logging.WARNING, "warn"), (logging.INFO, "info"))
@@ -64,7 +65,8 @@ def perform(link: ParentLink, start: Mapping[str, Any]) -> dict[str, Any]:
     spec: HandlerSpec | None = None
     try:
         spec = load(start["reference"])
-        params = spec.parse(json.loads(start["params"]))
+        lookup.set(_asking(link))
+        params = spec.parse(_with_secrets(start["params"]))
         ctx = ChildContext(link, start["run"])
         capture = _LogCapture(ctx)
         logging.basicConfig(level=logging.INFO, handlers=[capture], force=True)
@@ -75,10 +77,27 @@ def perform(link: ParentLink, start: Mapping[str, Any]) -> dict[str, Any]:
         return {"op": "outcome", "error": describe(steered)}
 
 
+def _asking(link: ParentLink) -> Lookup:
+    """The worker has the sources of secrets and knows the team. Each is asked for once."""
+
+    @cache
+    def ask(name: str) -> str:
+        return str(link.call("secret", {"name": name}).result())
+
+    return ask
+
+
+def _with_secrets(params_json: str) -> Any:
+    raw = json.loads(params_json)
+    return filled(raw) if SCHEME in params_json else raw
+
+
 def _result_text(result: Any) -> str:
     """JSON with secrets masked. Raises Discard: to run it again would not make the result storable."""
     try:
-        return redact(dumps(to_jsonable_python(result), what="result", limit=RESULT_BYTES))
+        plain = to_jsonable_python(result)
+        check(plain, what="result")
+        return dumps(masked(plain), what="result", limit=RESULT_BYTES)
     except (PydanticSerializationError, ValidationError) as error:
         raise Discard(f"the result cannot be stored: {error}") from error
 

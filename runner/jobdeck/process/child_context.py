@@ -17,7 +17,7 @@ from jobdeck.limits import CHECKPOINT_BYTES, LOG_LINE_BYTES, PARAMS_BYTES
 from jobdeck.outcome import Cancelled
 from jobdeck.process.parent_link import ParentLink
 from jobdeck.process.wire import capped, pack_options
-from jobdeck.secret import redact
+from jobdeck.secret import masked, redact, withheld
 from jobdeck.text import cut_bytes
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class ChildContext(Context):
 
 
 def _checkpoint_arguments(state: Any) -> dict[str, Any]:
-    plain = to_jsonable_python(state)
+    plain = masked(to_jsonable_python(state), by_name=False)
     dumps(plain, what="checkpoint", limit=CHECKPOINT_BYTES)
     return {"state": plain}
 
@@ -126,8 +126,9 @@ def _enqueue_arguments(
     job_type: str, params: Mapping[str, Any] | None, options: Mapping[str, Any]
 ) -> dict[str, Any]:
     # Checked here, because on its way what JSON cannot hold would silently become text.
-    if params is not None:
-        dumps(params, what="params", limit=PARAMS_BYTES)
-    packed = pack_options(options)
+    given = withheld(params, what="params")
+    if given is not None:
+        dumps(given, what="params", limit=PARAMS_BYTES)
+    packed = pack_options(withheld(options, what="options"))
     check(packed, what="options")
-    return {"job_type": job_type, "params": params, "options": packed}
+    return {"job_type": job_type, "params": given, "options": packed}

@@ -35,8 +35,8 @@ from jobdeck.secret import SCHEME, resolve
 _EXIT_GRACE: Final = 2.0
 # `ctx.sleep` wakes at a cancel; its length does not matter.
 _LONG: Final = 3_600
-# A handler has no business with jobdeck's own database.
-_HIDDEN: Final = "JOBDECK_DATABASE"
+# A handler has no business with jobdeck's own database, and asks for the secrets of its team.
+_HIDDEN: Final = ("JOBDECK_DATABASE", "JOBDECK_SECRET")
 
 
 async def run_isolated(reference: str, ctx: Context, params_json: str) -> Any:
@@ -47,7 +47,6 @@ async def run_isolated(reference: str, ctx: Context, params_json: str) -> Any:
     process ended without an outcome. A cancel of `ctx` reaches the handler as a notice. When the awaiting
     task is cancelled, the child and all below it get SIGTERM, then SIGKILL.
     """
-    _know_secrets(params_json)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         argv = [sys.executable, "-u", "-m", "jobdeck.process.child", str(theirs.fileno())]
@@ -74,18 +73,6 @@ def _start(reference: str, ctx: Context, params_json: str) -> dict[str, Any]:
         "settings": dict(ctx.settings),
     }
     return {"op": "start", "reference": reference, "params": params_json, "run": run, "path": sys.path}
-
-
-def _know_secrets(params_json: str) -> None:
-    """Resolve the secrets of the params here too, so that this process masks them in the child's output."""
-    found: list[Any] = [decode(params_json.encode())]
-    while found:
-        value = found.pop()
-        if isinstance(value, dict | list):
-            found.extend(value.values() if isinstance(value, dict) else value)
-        elif isinstance(value, str) and value.startswith(SCHEME):
-            with contextlib.suppress(LookupError):
-                resolve(value)
 
 
 class _Relay:
@@ -158,6 +145,9 @@ class _Relay:
                 return await self._ctx.checkpoint(arguments["state"])
             case "verify_lease":
                 return await self._ctx.verify_lease()
+            case "secret":
+                # Resolved here, so that this process masks it in what the child prints.
+                return await asyncio.to_thread(resolve, SCHEME + arguments["name"])
             case _:
                 options = unpack_options(arguments["options"])
                 return str(await self._ctx.enqueue(arguments["job_type"], arguments["params"], **options))

@@ -21,6 +21,7 @@ from jobdeck.settings import folders
 _MODULE = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
 _TARGET = r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$"
 _EMBEDDED_FILE = "jobdeck.db"
+_SECRETS_FILE = "secrets.toml"
 # Slugs begin with a letter or digit, so no project's file can have this name.
 _NO_PROJECT = "_team"
 
@@ -71,8 +72,11 @@ Networks = Annotated[list[Annotated[str, AfterValidator(_network)]], NoDecode, B
 TargetName = Annotated[str, Field(pattern=_TARGET)]
 Interval = Annotated[Duration, Field(ge=_seconds(0.01))]
 Folder = Annotated[Path, AfterValidator(_absolute)]
+File = Annotated[Path, AfterValidator(_absolute)]
 Slug = Annotated[str, Field(pattern=limits.SLUG_PATTERN)]
 SlugOrNone = Annotated[str, Field(pattern=rf"{limits.SLUG_PATTERN}|^$")]
+SecretName = Annotated[str, Field(pattern=rf"^{limits.REFERENCE_NAME_PATTERN}$")]
+Grants = list[Annotated[str, Field(pattern=rf"{limits.SLUG_PATTERN}|^\*$")]]
 
 
 class Section(BaseModel):
@@ -140,6 +144,15 @@ class ApprovalSettings(Section):
     """Whether you may approve what you have triggered yourself."""
 
 
+class SecretsSettings(Section):
+    """What stands behind `secret://NAME` in the params of a run."""
+
+    file: File | None = None
+    """TOML with NAME = "value", mode 0600; unset means secrets.toml in ~/.config/jobdeck, where there is one."""
+    teams: dict[SecretName, Grants] = {}
+    """Teams that may use a shared secret, like CRM = ["acme"] ("*": all); not named: all on the embedded database."""
+
+
 class ConsoleSettings(Section):
     """The terminal console."""
 
@@ -177,6 +190,7 @@ class Settings(BaseSettings):
     http: HttpSettings = HttpSettings()
     command: CommandSettings = CommandSettings()
     approvals: ApprovalSettings = ApprovalSettings()
+    secrets: SecretsSettings = SecretsSettings()
     console: ConsoleSettings = ConsoleSettings()
     targets: Annotated[dict[TargetName, Annotated[str, Field(min_length=1)]], Field(repr=False)] = {}
     """Databases that handlers may write to, by name."""
@@ -239,6 +253,12 @@ class Settings(BaseSettings):
     def commands_enabled(self) -> bool:
         """Whether the `command` job type may run here."""
         return self.is_embedded if self.command.enabled is None else self.command.enabled
+
+    @property
+    def secrets_file(self) -> Path | None:
+        """The file of secrets: the one that is named, else the usual one where it exists."""
+        usual = folders.config_home() / _SECRETS_FILE
+        return self.secrets.file or (usual if usual.exists() else None)
 
     def project_data_file(self, team: str, project: str | None) -> Path:
         """The SQLite file for the data of one project; its folder is made (0700). Raises ConfigError.

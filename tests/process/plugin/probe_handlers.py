@@ -230,6 +230,20 @@ async def spill(ctx: Context, params: Keys) -> None:
     raise ValueError(f"raised {key}")
 
 
+@handler("ask", isolation="process")
+async def ask(ctx: Context, params: Words) -> dict[str, Any]:
+    """Get secrets as a plain param and by a name that the params do not hold."""
+    pin = Secret("secret://PIN").reveal()
+    print(f"printed {params.word} and {pin}")
+    missing = "none"
+    try:
+        Secret("secret://MISSING").reveal()
+    except LookupError as error:
+        missing = f"{type(error).__name__}: {error}"
+    inherited = [name for name in os.environ if name.startswith("JOBDECK_SECRET")]
+    return {"length": len(params.word), "pin": int(pin), "missing": missing, "inherited": inherited}
+
+
 @handler("fetch", isolation="process")
 async def fetch(ctx: Context, params: Words) -> int:
     """Ask a server through the guarded client."""

@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Annotated, Any, Final, Self
 
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
 from jobdeck import Context, Duration, Secret, SupervisedProcess, handler
 
@@ -51,21 +51,29 @@ def _short(value: timedelta) -> timedelta:
     return value
 
 
+def _no_argument(value: str) -> str:
+    if Secret.is_reference(value):
+        raise ValueError("every user of the machine can read arguments; give a secret by env or stdin")
+    return value
+
+
 _Value = Annotated[Secret | str, Field(union_mode="left_to_right"), AfterValidator(_no_bad_reference)]
 
 
 class CommandParams(BaseModel, extra="forbid"):
     """Params of `command`: exactly one of `argv` and `shell`."""
 
-    argv: list[str] | None = Field(
+    argv: list[Annotated[str, BeforeValidator(_no_argument)]] | None = Field(
         None, min_length=1, description="Program and arguments; no shell reads them."
     )
-    shell: str | None = Field(None, min_length=1, description="A line for /bin/sh, instead of argv.")
+    shell: Annotated[str, BeforeValidator(_no_argument)] | None = Field(
+        None, min_length=1, description="A line for /bin/sh, instead of argv."
+    )
     cwd: str | None = Field(None, min_length=1, description="Folder to run in; default the worker's own.")
     env: dict[Annotated[str, AfterValidator(_variable)], _Value] = Field(
         default_factory=dict, description="Variables on top of the minimal ones; values may be secret://NAME."
     )
-    stdin: str | None = Field(None, description="Text the program reads; default nothing.")
+    stdin: str | None = Field(None, description="Text the program reads, or secret://NAME; default nothing.")
     timeout: Annotated[Duration, AfterValidator(_positive)] | None = Field(
         None, description="End it after this time, as an error."
     )

@@ -44,13 +44,14 @@ def _not_too_large(payload: Any) -> Any:
     return payload
 
 
-Url = Annotated[str, Field(max_length=8_192, pattern=r"^https?://")]
+# What stands behind a reference is checked once it is known.
+Url = Annotated[str, Field(max_length=8_192, pattern=r"^(https?://|secret://[A-Za-z][A-Za-z0-9_]{0,63}$)")]
 
 
 class HttpParams(BaseModel, extra="forbid"):
     """Params of `http`."""
 
-    url: Url = Field(description="Where to send the request.")
+    url: Url = Field(description="Where to send the request; the URL of a webhook may be secret://NAME.")
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = Field("POST", description="HTTP method.")
     headers: dict[str, HeaderValue] = Field(
         {}, description="Request headers; a value secret://NAME is looked up where the worker runs."

@@ -14,6 +14,7 @@ import pytest
 from jobdeck.errors import ValidationError
 from jobdeck.limits import LOG_LINE_BYTES
 from jobdeck.outcome import Cancelled
+from jobdeck.secret import filled
 from jobdeck.spec import HandlerSpec
 from jobdeck_handlers.command import CommandFailed, command
 from tests.process.recording import RUN_ID, RecordingContext, fresh_mark, marked
@@ -167,6 +168,17 @@ async def test_a_secret_that_is_not_set_is_an_error() -> None:
         await run(RecordingContext(), argv=["true"], env={"A": "secret://NO_SUCH_SECRET"})
 
 
+async def test_secrets_as_a_worker_fills_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program may read one; among its arguments, which all users of the machine can see, none may stand."""
+    monkeypatch.setenv("JOBDECK_SECRET_A", "s3cret")
+    ctx = RecordingContext()
+    raw = {"shell": 'cat; echo " $A"', "stdin": "secret://A", "env": {"A": "secret://A"}}
+    await spec(ctx, spec.parse(filled(raw)))
+    assert ctx.log.messages == ["s3cret s3cret"]
+    with pytest.raises(ValidationError, match="give a secret by env or stdin"):
+        spec.parse(filled({"argv": ["login", "secret://A"]}))
+
+
 async def test_a_timeout_ends_it(mark: str) -> None:
     """After the timeout the program and what it started are ended, and the error says so."""
     ctx = RecordingContext()
@@ -256,6 +268,8 @@ async def test_an_endless_line_is_cut() -> None:
         {"argv": ["true"], "env": {"A=B": "x"}},
         {"argv": ["true"], "env": {"A": "secret://bad name"}},
         {"argv": ["true"], "unknown": 1},
+        {"argv": ["login", "secret://A"]},
+        {"shell": "secret://A"},
     ],
 )
 def test_wrong_params_are_refused(params: dict[str, Any]) -> None:

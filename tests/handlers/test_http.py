@@ -11,6 +11,7 @@ import pytest
 
 from jobdeck import Discard, GuardedClient, Retry, Snooze, ValidationError
 from jobdeck.net import AddressPolicy
+from jobdeck.secret import filled
 from jobdeck_handlers.http import BODY_BYTES, http
 from tests.handlers.api import Api, Asked, Reply
 from tests.handlers.context import RecordingContext
@@ -45,6 +46,37 @@ async def test_the_answer_is_the_result(
     assert json.loads(asked.body) == {"n": [1, None, "ü"]}
     assert asked.headers["Content-Type"] == "application/json"
     assert "s3cret" not in str(ctx.log.entries) + str(result)
+
+
+async def test_a_secret_behind_a_scheme(
+    ctx: RecordingContext, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`Bearer secret://NAME` is stored like that and sent with the value."""
+    monkeypatch.setenv("JOBDECK_SECRET_HOOK", "s3cret")
+    params = http.parse({"url": api.url("/x"), "headers": {"Authorization": "Bearer secret://HOOK"}})
+    assert params.model_dump(mode="json")["headers"] == {"Authorization": "Bearer secret://HOOK"}
+    api.plan.append(Reply(b"", 204))
+    await http(ctx, params)
+    assert api.asked[0].headers["Authorization"] == "Bearer s3cret"
+    with pytest.raises(Discard, match="JOBDECK_SECRET_NONE is not set"):
+        await send(ctx, api.url("/x"), headers={"Authorization": "Bearer secret://NONE"})
+
+
+async def test_params_as_a_worker_fills_them(
+    ctx: RecordingContext, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """URL, payload and headers may all come from secrets; what is then no URL is refused."""
+    monkeypatch.setenv("JOBDECK_SECRET_URL", api.url("/hook?sig=abc"))
+    monkeypatch.setenv("JOBDECK_SECRET_KEY", "s3cret")
+    raw = {"url": "secret://URL", "headers": {"X-Key": "secret://KEY"}, "payload": {"key": "secret://KEY"}}
+    assert http.parse(raw).model_dump(mode="json", exclude_unset=True) == raw
+    api.plan.append(Reply(b"", 204))
+    await http(ctx, http.parse(filled(raw)))
+    (asked,) = api.asked
+    assert (asked.path, asked.query, asked.headers["X-Key"]) == ("/hook", {"sig": "abc"}, "s3cret")
+    assert json.loads(asked.body) == {"key": "s3cret"}
+    with pytest.raises(ValidationError, match="url"):
+        http.parse(filled(raw | {"url": "secret://KEY"}))
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
@@ -165,6 +197,8 @@ async def test_a_host_without_a_turn_is_what_the_fallback_is_for(api: Api) -> No
         ({"method": "TRACE"}, "method"),
         ({"url": "ftp://host/"}, "url"),
         ({"headers": {"A": "secret://"}}, "headers.A"),
+        ({"headers": {"A": "Bearer secret://a-b"}}, "headers.A"),
+        ({"url": "secret://a-b"}, "url"),
     ],
 )
 def test_wrong_params_are_refused(params: dict[str, Any], problem: str) -> None:

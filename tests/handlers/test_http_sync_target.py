@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from jobdeck import Discard, GuardedClient, Retry
+from jobdeck.secret.vault import ConfiguredUrls, Vault
+from jobdeck_handlers.http_sync import http_sync
 from jobdeck_handlers.http_sync import target as targets
 from jobdeck_handlers.http_sync.destination import destination
 from tests.handlers.api import Api
@@ -34,6 +36,36 @@ async def test_a_target_by_name_or_by_url(
         ctx = attempt(settings=settings, run_id=(RUN, OTHER_RUN)[at])
         assert sum(counts(await sync(ctx, api.url("/everything"), target=target))) == 3
     assert database.count("users") == 3
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_the_password_of_a_target_may_be_a_secret(by_name: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The URL is stored with the reference in the place of the password, and gets the value where it is used."""
+    monkeypatch.setenv("JOBDECK_SECRET_PW", "p@ss/word")
+    url = "postgresql://sync:secret://PW@db.example.com/warehouse"
+    raw = {"url": "https://api.example.com/", "table": "users", "key": ["id"], "target": url}
+    assert http_sync.parse(raw).model_dump(mode="json")["target"] == url
+    settings = {"targets": {"warehouse": url}} if by_name else {"free_targets": True}
+    found = destination("warehouse" if by_name else url, settings)
+    assert (found.username, found.password, found.host, found.database) == (
+        "sync",
+        "p@ss/word",
+        "db.example.com",
+        "warehouse",
+    )
+    with pytest.raises(Discard, match="JOBDECK_SECRET_NONE is not set"):
+        destination(url.replace("PW", "NONE"), {"free_targets": True})
+
+
+async def test_targets_of_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a worker hands them over: looked up when asked for; one that is missing disturbs no other."""
+    monkeypatch.setenv("JOBDECK_SECRET_DB", "sqlite:////srv/lake.db")
+    urls = ConfiguredUrls({"lake": "secret://DB", "sea": "secret://NONE"}, Vault().for_configuration("crew"))
+    assert destination("lake", {"targets": urls}).database == "/srv/lake.db"
+    with pytest.raises(Discard, match="JOBDECK_SECRET_NONE is not set"):
+        destination("sea", {"targets": urls})
+    with pytest.raises(Discard, match=r"\[targets\].* names lake, sea"):
+        destination("river", {"targets": urls})
 
 
 @pytest.mark.parametrize(

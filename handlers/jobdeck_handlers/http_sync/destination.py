@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, inspect, make_url
 from sqlalchemy.exc import ArgumentError
@@ -17,6 +18,8 @@ _OWN: Final = "jobdeck's own database is never a target"
 # Tables that no other program has all of: they show jobdeck's database under whatever name it is reached.
 _OWN_TABLES: Final = frozenset({"runs", "leases", "job_types"})
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
+# A password that is a reference: postgresql://USER:secret://NAME@HOST/DB.
+_PASSWORD: Final = re.compile(r"(?<=:)secret://[A-Za-z0-9_]+(?=@)")
 _DRIVERS: Final = {
     "sqlite": "sqlite+aiosqlite",
     "postgresql": "postgresql+asyncpg",
@@ -58,18 +61,20 @@ def _chosen(target: Secret | str | None, settings: Mapping[str, Any]) -> str:
             raise Discard(
                 f"no target is called {target}; [targets] of the worker's configuration names {known}"
             )
-        return _revealed(targets[target])
+        return _revealed(lambda: targets[target])
     if not settings.get("free_targets"):
         raise Discard(
             "on this server a target is one of the names under [targets] of its configuration, not a URL"
         )
-    return _revealed(target)
+    return _revealed(lambda: target)
 
 
-def _revealed(url: Secret | str) -> str:
+def _revealed(find: Callable[[], Secret | str]) -> str:
     try:
-        secret = Secret(url) if isinstance(url, str) and url.startswith("secret:") else url
-        return secret.reveal() if isinstance(secret, Secret) else secret
+        url = find()
+        if not isinstance(url, str) or Secret.is_reference(url):
+            return (url if isinstance(url, Secret) else Secret(url)).reveal()
+        return _PASSWORD.sub(lambda found: quote(Secret(found[0]).reveal(), safe=""), url)
     except (LookupError, ValueError) as error:
         raise Discard(f"the target's URL: {error.args[0]}") from None
 

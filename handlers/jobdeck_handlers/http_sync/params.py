@@ -76,7 +76,7 @@ def _query_text(value: object) -> object:
         return "true" if value else "false"
     if isinstance(value, int | float):
         return str(value)
-    if isinstance(value, str) and value.startswith("secret:"):
+    if Secret.is_reference(value):
         # Servers put the query into the URLs of next pages and into their logs; it is no place for a secret.
         raise ValueError("a secret goes into headers, not into the query")
     return value
@@ -93,18 +93,27 @@ def _target(value: object) -> object:
         return value
     if not isinstance(value, str):
         raise ValueError("is a name under [targets] or a database URL")
-    if value.startswith("secret:"):
+    if Secret.is_reference(value):
         return Secret(value)
     if "://" in value:
         try:
             url = make_url(value)
         except (ArgumentError, ValueError):
             raise ValueError("is not a database URL; write it like postgresql://USER@HOST/NAME") from None
-        if url.password or "password" in url.query:
+        if "password" in url.query or (url.password and not _is_good_reference(url.password)):
             raise ValueError(
-                "has a password in clear; give the whole URL as secret://NAME, or name a [targets] entry"
+                "has a password in clear; write secret://NAME instead of it or of the whole URL, or name a "
+                "[targets] entry"
             )
     return value
+
+
+def _is_good_reference(password: object) -> bool:
+    try:
+        Secret(str(password))
+    except ValueError:
+        return False
+    return True
 
 
 class SyncParams(_Params):

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from jobdeck.bootstrap import open_database
+from jobdeck.bootstrap import open_database, vault_of
 from jobdeck.errors import JobdeckError
 from jobdeck.plugins import load_plugins
+from jobdeck.secret.file import SecretsFile
 from jobdeck.settings import Settings
 from jobdeck.store import fleet, sqlite_version, wal
 from jobdeck.store.database import Database
@@ -36,7 +37,7 @@ class Finding:
 
 async def examine(settings: Settings) -> list[Finding]:
     """Every check, whatever the ones before it found. Never raises for what it looks at."""
-    findings = [_plugins(settings)]
+    findings = [_plugins(settings), _secrets(settings)]
     if settings.database_file is not None:
         file = settings.database_file
         findings += [_sqlite_version(), _file_system(file), _modes(file), _wal(file)]
@@ -68,6 +69,17 @@ def _plugins(settings: Settings) -> Finding:
         first = found.broken[0]
         return Finding("plugins", "warn", f"{len(found.broken)} left out; {first.source}: {first.reason}")
     return Finding("plugins", "ok", f"{len(found.by_type)} job types: {', '.join(sorted(found.by_type))}")
+
+
+def _secrets(settings: Settings) -> Finding:
+    vault = vault_of(settings)
+    for source, trouble in vault.troubles():
+        state = "fail" if isinstance(source, SecretsFile) else "warn"
+        return Finding("secrets", state, trouble.reason, trouble.mend)
+    names = {each.name for each in vault.listed() if each.source}
+    return Finding(
+        "secrets", "ok", f"{len(names)} from {', '.join(source.label for source in vault.sources)}"
+    )
 
 
 def _sqlite_version() -> Finding:

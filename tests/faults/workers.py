@@ -169,12 +169,11 @@ def merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def as_toml(settings: Mapping[str, Any]) -> str:
+def as_toml(settings: Mapping[str, Any], within: str = "") -> str:
     """A configuration file: plain keys first, then one table for each mapping. JSON's scalars are TOML's as well."""
     plain = {key: value for key, value in settings.items() if not isinstance(value, Mapping)}
     lines = [f"{key} = {json.dumps(value)}" for key, value in plain.items()]
     for name, table in settings.items():
         if isinstance(table, Mapping):
-            lines.append(f"\n[{name}]")
-            lines += [f"{key} = {json.dumps(value)}" for key, value in table.items()]
+            lines += [f"\n[{within}{name}]", as_toml(table, f"{within}{name}.")]
     return "\n".join(lines) + "\n"

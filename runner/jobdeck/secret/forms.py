@@ -17,13 +17,6 @@ LONG: Final = 8
 _PART: Final = 12
 
 
-class Cut(NamedTuple):
-    """A form of which a piece may be left at the border of a text; `least` characters of it are a piece."""
-
-    form: str
-    least: int
-
-
 class Escaped(NamedTuple):
     """A form with quotes, backslashes and the like escaped, once or several times over: JSON within JSON."""
 
@@ -37,11 +30,10 @@ def forms_of(value: str) -> set[str]:
     return {form for whole in _wholes(value) for form in (whole, *_encodings(whole))}
 
 
-def cuts_of(value: str) -> set[Cut]:
+def cuttable_forms_of(value: str) -> set[str]:
     """The forms to be known by a piece. No addresses: they begin and end like any other."""
     wholes = [whole for whole in _wholes(value) if "://" not in whole]
-    forms = {form for whole in wholes for form in (whole, *_encodings(whole)) if len(form) >= LONG}
-    return {Cut(form, max(LEAST, min(LONG, (len(form) + 1) // 2))) for form in forms}
+    return {form for whole in wholes for form in (whole, *_encodings(whole)) if len(form) >= LONG}
 
 
 def escaped_of(value: str) -> set[Escaped]:

@@ -55,7 +55,7 @@ def is_sensitive(name: str) -> bool:
     return last in _WORDS or (before, last) in _PAIRS
 
 
-# What every text that the patterns below can change holds; to look for these costs less than the patterns do.
+# One of these stands in every text that has such a name in it; to look for them costs less than the patterns do.
 _HINTS: Final = (
     "pass",
     "pwd",
@@ -68,7 +68,6 @@ _HINTS: Final = (
     "jwt",
     "bearer",
     "basic",
-    "://",
 )
 # Every repetition is bounded or cannot be gone back into: the text may be made to cost time.
 _USER_INFO: Final = re.compile(r"(?<=://)([^\s/?#@'\"<>:]*):[^\s/?#@'\"<>]+(?=@)")
@@ -89,23 +88,27 @@ _HEADER: Final = re.compile(
 )
 _COOKIE: Final = re.compile(r"""(?i)\b(?P<name>(?:set-)?cookie)(?P<colon>\s*:\s*)[^\s=;'"]+=[^\r\n'"]*""")
 _KEY_HEADER: Final = re.compile(r"""(?i)\b(?P<name>x-[\w-]{1,60})(?P<colon>\s*:\s*)[^\s'"]{8,}""")
+_HEADERS: Final = (("authorization", _HEADER), ("cookie", _COOKIE), ("x-", _KEY_HEADER))
 _CREDENTIALS: Final = re.compile(r"(?i)\b(?P<scheme>bearer|basic)\s+(?!secret://)[A-Za-z0-9._~+/=-]{16,}")
 
 
 def hide_named(text: str) -> str:
     """`text` with what stands in it under a sensitive name masked; references stay."""
+    if "://" in text and "@" in text:
+        text = _USER_INFO.sub(rf"\1:{MASK}", text)
     lowered = text.lower()
     if not any(hint in lowered for hint in _HINTS):
         return text
-    if "://" in lowered:
-        text = _USER_INFO.sub(rf"\1:{MASK}", text)
     if "=" in text:
         text = _ASSIGNED.sub(_assigned, text)
     if ":" in text:
         text = _MEMBER.sub(_member, text)
-        for pattern in (_HEADER, _COOKIE, _KEY_HEADER):
-            text = pattern.sub(_header, text)
-    return _CREDENTIALS.sub(rf"\g<scheme> {MASK}", text)
+        for word, pattern in _HEADERS:
+            if word in lowered:
+                text = pattern.sub(_header, text)
+    if "bearer" in lowered or "basic" in lowered:
+        text = _CREDENTIALS.sub(rf"\g<scheme> {MASK}", text)
+    return text
 
 
 def _assigned(found: re.Match[str]) -> str:

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from jobdeck.secret.forms import LEAST, LONG, Cut, Escaped, cuts_of, escaped_of, forms_of
+from jobdeck.secret.forms import LEAST, LONG, Escaped, cuttable_forms_of, escaped_of, forms_of
 from jobdeck.secret.names import MASK, SCHEME, hide_named, is_sensitive
+from jobdeck.secret.pieces import Pieces
 
-# The mark of a text that was cut; a piece of a secret may stand before it.
-_ELLIPSIS: Final = "…"
 # A shorter text is whole: nothing that cuts texts leaves so little.
 _CUT_FROM: Final = 1_024
 
@@ -25,15 +24,15 @@ class _Known:
     forms: tuple[str, ...] = ()
     """Longest first: a secret that begins like another must not be left half in sight."""
     escaped: tuple[Escaped, ...] = ()
-    cuts: tuple[Cut, ...] = ()
+    pieces: Pieces = field(default_factory=Pieces)
 
     def with_one(self, value: str, reference: str) -> _Known:
         references = {**self.references, value: reference or self.references.get(value, "")}
         if value in self.references:
-            return _Known(references, self.forms, self.escaped, self.cuts)
+            return _Known(references, self.forms, self.escaped, self.pieces)
         forms = sorted({*self.forms, *forms_of(value)}, key=len, reverse=True)
-        cuts = sorted({*self.cuts, *cuts_of(value)}, key=lambda cut: len(cut.form), reverse=True)
-        return _Known(references, tuple(forms), (*self.escaped, *escaped_of(value)), tuple(cuts))
+        pieces = Pieces(self.pieces.forms | cuttable_forms_of(value))
+        return _Known(references, tuple(forms), (*self.escaped, *escaped_of(value)), pieces)
 
 
 NOTHING: Final = _Known()
@@ -72,31 +71,12 @@ def without_values(text: str, *, cut: bool = False) -> str:
     for anchor, pattern in known.escaped:
         if anchor in text:
             text = pattern.sub(MASK, text)
-    if cut and known.cuts:
-        text = _ELLIPSIS.join(_without_pieces(part, known.cuts) for part in text.split(_ELLIPSIS))
-    return text
+    return known.pieces.mask(text) if cut else text
 
 
 def redact(text: str, *, cut: bool = False) -> str:
     """`without_values`, and what stands in the text under the name of a secret masked too."""
     return hide_named(without_values(text, cut=cut))
-
-
-def _without_pieces(text: str, cuts: tuple[Cut, ...]) -> str:
-    for form, least in cuts:
-        if least <= len(text) < len(form) and text in form:
-            return MASK
-        start = text.find(form[:least], max(0, len(text) - len(form) + 1))
-        while start >= 0 and not form.startswith(text[start:]):
-            start = text.find(form[:least], start + 1)
-        if start >= 0:
-            text = text[:start] + MASK
-        end = text.rfind(form[-least:], 0, len(form) - 1)
-        while end >= 0 and not form.endswith(text[: end + least]):
-            end = text.rfind(form[-least:], 0, end + least - 1)
-        if end >= 0:
-            text = MASK + text[end + least :]
-    return text
 
 
 def masked(value: Any, *, by_name: bool = True) -> Any:

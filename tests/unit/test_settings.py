@@ -105,7 +105,9 @@ def test_lists_and_open_tables_from_the_environment(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("JOBDECK_HTTP__ALLOW", '["10.0.0.0/8"]')
     monkeypatch.setenv("JOBDECK_TARGETS__WAREHOUSE", "postgresql://h/w")
     monkeypatch.setenv("JOBDECK_PLUGIN__HTTP_SYNC__PAGE", "200")
+    monkeypatch.setenv("JOBDECK_SECRETS__TEAMS", '{"CRM": ["acme"], "smtp": ["*"]}')
     settings = load_settings()
+    assert settings.secrets.teams == {"CRM": ["acme"], "smtp": ["*"]}
     assert settings.runner.queues == ["mail", "reports"]
     assert settings.http.allow == ["10.0.0.0/8"]
     assert settings.targets == {"warehouse": "postgresql://h/w"}
@@ -165,6 +167,8 @@ def test_variables_that_are_no_settings_are_left_alone(monkeypatch: pytest.Monke
         ({"database_url": "sqlite:///:memory:"}, "must be a SQLite file"),
         ({"targets": {"a b": "x"}}, "command line: targets.a b"),
         ({"runner": 3}, "command line: runner: "),
+        ({"secrets": {"teams": {"a-b": ["acme"]}}}, "command line: secrets.teams.a-b"),
+        ({"secrets": {"teams": {"CRM": ["Not A Slug"]}}}, "command line: secrets.teams.CRM"),
     ],
 )
 def test_a_wrong_value_names_source_and_key(overrides: Mapping[str, Any], said: str) -> None:

@@ -361,6 +361,25 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class RunEvent:
+    """One fact of a run's history."""
+
+    at: datetime
+    kind: str
+    actor: str
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One thing that keeps a run from running, and the command that lifts it where there is one."""
+
+    kind: str
+    text: str
+    command: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class LogEntry:
     """One line of a run's log. `id` grows within the run: it is the cursor for following."""
 

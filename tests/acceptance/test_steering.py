@@ -157,3 +157,29 @@ def test_again_and_otherwise(deck: Deck) -> None:
     assert (again["params"], again["continuation_of"]) == ({"echo": 2}, run)
     assert deck.json("runs", "rerun", run, "-p", "echo=3")["params"] == {"echo": 3}
     assert f"continues {run}" in deck.run("runs", "show", again["id"]).stdout
+
+
+def test_why_and_what_happened(deck: Deck) -> None:
+    """What a run waits for, with commands that can be typed, and its history in the end."""
+    run = deck.json("trigger", "noop", "--needs-approval", "--delay", "1h")["id"]
+    lines = deck.run("why", run).stdout.splitlines()
+    assert lines[0] == f"somebody has to approve it   $ jobdeck runs approve {run}"
+    assert "it is due in" in lines[1]
+    assert [reason["kind"] for reason in deck.json("why", run)] == ["approval", "due", "worker"]
+    for reason in deck.json("why", run)[:2]:
+        assert as_bob(deck, *reason["command"].split()[1:]).returncode == 0
+    assert [reason["kind"] for reason in deck.json("why", run)] == ["approval", "worker"]
+    assert as_bob(deck, "runs", "approve", run).returncode == 0
+    assert deck.worker("--drain").wait(60) == 0, deck.log_of(0)
+    told = deck.json("runs", "show", run, "--events")["events"]
+    assert [event["kind"] for event in told] == [
+        "enqueued",
+        "approved",
+        "amended",
+        "approved",
+        "attempt_ended",
+    ]
+    shown = deck.run("runs", "show", run, "--events").stdout
+    assert "approved by bob" in shown
+    assert deck.run("why", "run_" + "0" * 26).returncode == 3
+    assert "it has ended as completed" in deck.run("why", run).stdout

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from jobdeck.cli.human import bar, progress_text, span_text, time_text
 from jobdeck.ids import show_id
-from jobdeck.model import Attempt, Run
+from jobdeck.model import Attempt, Run, RunEvent
 from jobdeck.states import Status
 from jobdeck.text import clean
 
@@ -102,3 +102,13 @@ def _documents(run: Run) -> Iterator[str]:
 
 def _line(name: str, value: str) -> str:
     return f"{name:<{_WIDTH}}{clean(value, lines=True)}"
+
+
+def events_text(events: Sequence[RunEvent]) -> str:
+    """The history of a run, a line for each fact."""
+    return "\n".join(_line("event", _event(event)) for event in events)
+
+
+def _event(event: RunEvent) -> str:
+    facts = ", ".join(f"{name} {value}" for name, value in event.data.items())
+    return f"{time_text(event.at)} {event.kind} by {event.actor}" + (f": {facts}" if facts else "")

@@ -21,7 +21,9 @@ from jobdeck.model import (
     PlanStep,
     Progress,
     Project,
+    Reason,
     Run,
+    RunEvent,
     RunPage,
     Team,
     Worker,
@@ -178,6 +180,16 @@ def batch_item_json(index: int, result: BatchResult) -> Json:
         "idempotency_hit": result.deduplicated,
         "error": None,
     }
+
+
+def event_json(event: RunEvent) -> Json:
+    """One fact of a run's history."""
+    return {"at": iso(event.at), "kind": event.kind, "actor": event.actor, "data": dict(event.data)}
+
+
+def reason_json(reason: Reason) -> Json:
+    """One thing that a run waits for."""
+    return {"kind": reason.kind, "text": reason.text, "command": reason.command}
 
 
 def cancel_json(reply: CancelReply) -> Json:

@@ -1,4 +1,4 @@
-"""`jobdeck runs`: list, show, logs; and by `steering` what people do to runs."""
+"""`jobdeck why`, and `jobdeck runs`: list, show, logs; and by `steering` what people do to runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from jobdeck.client import Client
-    from jobdeck.model import Run, RunFilter, RunPage
+    from jobdeck.model import Reason, Run, RunEvent, RunFilter, RunPage
 
 
 def register(app: typer.Typer) -> None:
@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
     command(part, "logs")(logs)
     steering.register(part)
     app.add_typer(part, name="runs")
+    command(app, "why")(why)
 
 
 def list_runs(
@@ -98,25 +99,52 @@ def _rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
     ]
 
 
-def show(call: Call, run_id: Id) -> None:
+def show(
+    call: Call,
+    run_id: Id,
+    events: Annotated[
+        bool, typer.Option("--events", help="Its history too: what was done, by whom, when.")
+    ] = False,
+) -> None:
     """Show everything about one run."""
 
-    async def work(client: Client) -> Run:
-        return await client.runs.show(await client.runs.resolve(run_id))
+    async def work(client: Client) -> tuple[Run, list[RunEvent]]:
+        found = await client.runs.resolve(run_id)
+        return await client.runs.show(found), await client.runs.events(found) if events else []
 
-    print_run(call, call.ask(work))
+    run, history = call.ask(work)
+    print_run(call, run, history)
 
 
-def print_run(call: Call, run: Run) -> None:
+def print_run(call: Call, run: Run, history: Sequence[RunEvent] = ()) -> None:
     """The whole record, as JSON or for people."""
-    from jobdeck.cli.detail import detail_text
-    from jobdeck.cli.json_form import run_json
+    from jobdeck.cli.detail import detail_text, events_text
+    from jobdeck.cli.json_form import event_json, run_json
     from jobdeck.cli.output import emit_block, emit_json
 
     if call.json:
-        emit_json(run_json(run))
-    else:
-        emit_block(detail_text(run))
+        told = {"events": [event_json(event) for event in history]} if history else {}
+        emit_json(run_json(run) | told)
+        return
+    emit_block(detail_text(run))
+    if history:
+        emit_block(events_text(history))
+
+
+def why(call: Call, run_id: Id) -> None:
+    """Say what a run waits for, each with the command that lifts it."""
+    from jobdeck.cli.json_form import reason_json
+    from jobdeck.cli.output import emit, emit_json
+
+    async def work(client: Client) -> list[Reason]:
+        return await client.runs.why(await client.runs.resolve(run_id))
+
+    found = call.ask(work)
+    if call.json:
+        emit_json([reason_json(reason) for reason in found])
+        return
+    for reason in found:
+        emit(f"{reason.text}{f'   $ {reason.command}' if reason.command else ''}")
 
 
 def logs(

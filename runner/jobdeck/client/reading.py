@@ -13,14 +13,17 @@ from jobdeck.client.filters import check_filter
 from jobdeck.client.session import Session
 from jobdeck.errors import NotFound, ValidationError
 from jobdeck.ids import parse_part, show_id
-from jobdeck.model import LogEntry, Run, RunFilter, RunKey, RunPage, RunStretch
+from jobdeck.model import LogEntry, Reason, Run, RunEvent, RunFilter, RunKey, RunPage, RunStretch
 from jobdeck.store import detail, listing
 from jobdeck.store.counts import counts
 from jobdeck.store.id_parts import PARTS_MAX, ids_like
+from jobdeck.store.why import why as reasons
 
 # Inside the class the name `list` is its own method.
 Runs: TypeAlias = list[Run]
 Entries: TypeAlias = list[LogEntry]
+Events: TypeAlias = list[RunEvent]
+Reasons: TypeAlias = list[Reason]
 
 
 class RunReading:
@@ -112,8 +115,25 @@ class RunReading:
         """The whole record with params, result and attempts. Raises NotFound."""
         run = await self._session.read(detail.show, run_id)
         if run is None:
-            raise NotFound(f"no run {show_id('run', run_id)} in this team")
+            raise self._unknown(run_id)
         return run
+
+    async def events(self, run_id: UUID) -> Events:
+        """What was done to the run, by whom, in order. Raises NotFound."""
+        found = await self._session.database.read(detail.events, self._session.scope, run_id)
+        if not found:
+            raise self._unknown(run_id)
+        return found
+
+    async def why(self, run_id: UUID) -> Reasons:
+        """What the run waits for, in the order in which it has to give way. Raises NotFound."""
+        found = await self._session.read(reasons, run_id)
+        if found is None:
+            raise self._unknown(run_id)
+        return found
+
+    def _unknown(self, run_id: UUID) -> NotFound:
+        return NotFound(f"no run {show_id('run', run_id)} in this team")
 
     async def logs(self, run_id: UUID, *, after: int = 0, limit: int = 1_000) -> Entries:
         """Log entries after the entry `after`, oldest first."""

@@ -10,12 +10,12 @@ from uuid import UUID
 from sqlalchemy import Connection, exists, select
 
 from jobdeck.clock import from_us
-from jobdeck.model import Attempt, LogEntry, Run, TeamScope, Wait
+from jobdeck.model import Attempt, LogEntry, Run, RunEvent, TeamScope, Wait
 from jobdeck.states import Status
 from jobdeck.store.differences import Differences
 from jobdeck.store.jobs import slug_of
 from jobdeck.store.rows import select_runs, to_runs, wide_facts
-from jobdeck.store.schema import attempts, leases, run_logs, runs
+from jobdeck.store.schema import attempts, leases, run_events, run_logs, runs
 from jobdeck.store.waiting import waits_of
 
 
@@ -67,6 +67,16 @@ def _current(row: Any, ordinal: int) -> Attempt:
         error=None,
         traceback=None,
     )
+
+
+def events(conn: Connection, scope: TeamScope, run_id: UUID) -> list[RunEvent]:
+    """The history of the run, oldest first; nothing where the team has no such run."""
+    mine = exists().where(runs.c.team_id == scope.team_id, runs.c.id == run_id)
+    query = select(run_events).where(mine, run_events.c.run_id == run_id).order_by(run_events.c.id)
+    return [
+        RunEvent(from_us(row.at), row.kind, row.actor, json.loads(row.data) if row.data else {})
+        for row in conn.execute(query)
+    ]
 
 
 def logs(

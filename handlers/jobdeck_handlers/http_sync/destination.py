@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 from urllib.parse import quote
 
+from pydantic import BeforeValidator
 from sqlalchemy import URL, Connection, inspect, make_url
 from sqlalchemy.exc import ArgumentError
 
 from jobdeck import Discard, Secret
 
 _OWN: Final = "jobdeck's own database is never a target"
-# Tables that no other program has all of: they show jobdeck's database under whatever name it is reached.
-_OWN_TABLES: Final = frozenset({"runs", "leases", "job_types"})
+OWN_TABLES: Final = frozenset({"runs", "leases", "job_types"})
+"""Tables that no other program has all of: they show jobdeck's database under whatever name it is reached."""
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 # A password that is a reference: postgresql://USER:secret://NAME@HOST/DB.
 _PASSWORD: Final = re.compile(r"(?<=:)secret://[A-Za-z0-9_]+(?=@)")
@@ -27,6 +28,38 @@ _DRIVERS: Final = {
 }
 # SQLite keeps these beside a database; written to as databases, they would destroy it.
 _COMPANIONS: Final = ("", "-wal", "-shm", "-journal")
+
+
+def _checked(value: object) -> object:
+    if value is None or isinstance(value, Secret):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("is a name under [targets] or a database URL")
+    if Secret.is_reference(value):
+        return Secret(value)
+    if "://" in value:
+        try:
+            url = make_url(value)
+        except (ArgumentError, ValueError):
+            raise ValueError("is not a database URL; write it like postgresql://USER@HOST/NAME") from None
+        if "password" in url.query or (url.password and not _is_good_reference(url.password)):
+            raise ValueError(
+                "has a password in clear; write secret://NAME instead of it or of the whole URL, or name a "
+                "[targets] entry"
+            )
+    return value
+
+
+def _is_good_reference(password: object) -> bool:
+    try:
+        Secret(str(password))
+    except ValueError:
+        return False
+    return True
+
+
+TargetParam: TypeAlias = Annotated[Secret | str | None, BeforeValidator(_checked)]
+"""A name under [targets], a database URL without a password in clear, a secret with one; None: the data file."""
 
 
 def destination(target: Secret | str | None, settings: Mapping[str, Any]) -> URL:
@@ -44,7 +77,12 @@ def destination(target: Secret | str | None, settings: Mapping[str, Any]) -> URL
 
 def refuse_own(conn: Connection) -> None:
     """Raise Discard if this is a database of jobdeck."""
-    if set(inspect(conn).get_table_names()) >= _OWN_TABLES:
+    refuse_own_tables(inspect(conn).get_table_names())
+
+
+def refuse_own_tables(tables: Collection[str]) -> None:
+    """Raise Discard if the tables of a database, or of a schema in it, are those of jobdeck."""
+    if set(tables) >= OWN_TABLES:
         raise Discard(_OWN)
 
 

@@ -30,7 +30,7 @@ def refuses_the_row(error: StatementError) -> bool:
         return False
     if isinstance(error, IntegrityError | DataError):
         return True
-    state = _sqlstate(error)
+    state = sqlstate(error)
     # asyncpg refuses some values itself, before it sends them; then there is no SQLSTATE.
     return state[:2] in _ROW if state else isinstance(getattr(error.orig, "__cause__", None), ValueError)
 
@@ -43,7 +43,7 @@ def reason(error: Exception) -> str:
 
 def is_of_target(error: Exception) -> bool:
     """Whether the error comes from the target or the way to it; the driver's own are not wrapped at connect."""
-    return isinstance(error, DBAPIError | OSError) or bool(_sqlstate(error))
+    return isinstance(error, DBAPIError | OSError) or bool(sqlstate(error))
 
 
 def verdict(error: Exception) -> Discard | Retry:
@@ -53,14 +53,14 @@ def verdict(error: Exception) -> Discard | Retry:
 
 
 def _is_final(error: Exception) -> bool:
-    state = _sqlstate(error)
+    state = sqlstate(error)
     if state:
         return state[:2] in _TARGET
     code = getattr(getattr(error, "orig", error), "sqlite_errorcode", None)
     return isinstance(code, int) and code & 0xFF in _SQLITE_TARGET
 
 
-def _sqlstate(error: Exception) -> str:
+def sqlstate(error: Exception) -> str:
     """The SQLSTATE of an error of PostgreSQL, wrapped by SQLAlchemy or not; empty for other errors."""
     for each in (error, getattr(error, "orig", None)):
         state: Any = getattr(each, "sqlstate", None) or getattr(each, "pgcode", None)

@@ -6,11 +6,10 @@ import hashlib
 from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
 
 from jobdeck import Secret
 from jobdeck_handlers.headers import HeaderValue
+from jobdeck_handlers.http_sync.destination import TargetParam
 
 Name: TypeAlias = Annotated[str, Field(min_length=1, max_length=256)]
 """Of a query parameter, a field or a header."""
@@ -88,32 +87,9 @@ def _own_table(name: str) -> str:
     return name
 
 
-def _target(value: object) -> object:
-    if value is None or isinstance(value, Secret):
-        return value
-    if not isinstance(value, str):
-        raise ValueError("is a name under [targets] or a database URL")
-    if Secret.is_reference(value):
-        return Secret(value)
-    if "://" in value:
-        try:
-            url = make_url(value)
-        except (ArgumentError, ValueError):
-            raise ValueError("is not a database URL; write it like postgresql://USER@HOST/NAME") from None
-        if "password" in url.query or (url.password and not _is_good_reference(url.password)):
-            raise ValueError(
-                "has a password in clear; write secret://NAME instead of it or of the whole URL, or name a "
-                "[targets] entry"
-            )
-    return value
-
-
-def _is_good_reference(password: object) -> bool:
-    try:
-        Secret(str(password))
-    except ValueError:
-        return False
-    return True
+TableName: TypeAlias = Annotated[
+    str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$"), AfterValidator(_own_table)
+]
 
 
 class SyncParams(_Params):
@@ -134,12 +110,10 @@ class SyncParams(_Params):
     key: list[Name] = Field(
         [], max_length=16, description="Fields that identify a record; upsert needs them."
     )
-    target: Annotated[Secret | str | None, BeforeValidator(_target)] = Field(
+    target: TargetParam = Field(
         None, description="A name under [targets] or a database URL; empty: the project's data file."
     )
-    table: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$"), AfterValidator(_own_table)] = (
-        Field(description="Table to fill; made where it is missing.")
-    )
+    table: TableName = Field(description="Table to fill; made where it is missing.")
     mode: Literal["upsert", "insert", "replace"] = Field(
         "upsert",
         description="upsert: add and update by key. insert: add what is not there. replace: swap all, at the end.",

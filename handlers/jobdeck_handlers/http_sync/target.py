@@ -1,4 +1,4 @@
-"""The target database of one sync: one connection, whole transactions."""
+"""The target database of one run: one connection, whole transactions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ _CONNECT_SECONDS: Final = 10.0
 _COMMAND_SECONDS: Final = 600.0
 """One statement; the longest change the type of a column or swap in the content of a whole table."""
 _POSTGRES_SETTINGS: Final = {
-    "application_name": "jobdeck http_sync",
     # Milliseconds. A worker that is frozen inside a transaction keeps its locks this long and not for ever; less
     # than a lease (30 s), so that they are free when the run is taken over.
     "idle_in_transaction_session_timeout": "10000",
@@ -72,16 +71,19 @@ async def _end_of(task: asyncio.Future[Any]) -> None:
 
 
 @asynccontextmanager
-async def open_target(url: URL) -> AsyncIterator[Target]:
-    """The database at `url`; a SQLite file is made (mode 0600) where it is missing. Raises Discard."""
-    engine = _engine(url)
+async def open_target(url: URL, job_type: str = "http_sync") -> AsyncIterator[Target]:
+    """The database at `url`; a SQLite file is made (mode 0600) where it is missing. Raises Discard.
+
+    A server lists the connection under the name of the job type.
+    """
+    engine = _engine(url, job_type)
     try:
         yield Target(engine)
     finally:
         await asyncio.shield(engine.dispose())
 
 
-def _engine(url: URL) -> AsyncEngine:
+def _engine(url: URL, job_type: str) -> AsyncEngine:
     # Here, because it brings the whole ORM with it: 7 MiB that a worker without syncs does without.
     from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -96,7 +98,7 @@ def _engine(url: URL) -> AsyncEngine:
     connect = {
         "timeout": _CONNECT_SECONDS,
         "command_timeout": _COMMAND_SECONDS,
-        "server_settings": _POSTGRES_SETTINGS,
+        "server_settings": {"application_name": f"jobdeck {job_type}"} | _POSTGRES_SETTINGS,
         # A prepared statement is refused once a column it reads has another type, and columns are widened here.
         "prepared_statement_cache_size": 0,
         "statement_cache_size": 0,

@@ -276,6 +276,10 @@ def test_project_data_files_stay_inside_the_data_folder(tmp_path: Path) -> None:
     for team, project in (("..", "x"), ("ops", "../x"), ("ops", "a/b"), ("", "x")):
         with pytest.raises(ConfigError):
             settings.project_data_file(team, project)
+        with pytest.raises(ConfigError):
+            settings.project_exports_folder(team, project)
+    assert settings.project_exports_folder("ops", "crm") == tmp_path / "d/projects/ops/crm.exports"
+    assert settings.project_exports_folder("ops", None) == tmp_path / "d/projects/ops/_team.exports"
 
 
 def test_the_constructor_reads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
+from uuid import uuid4
 
 import pytest
+from sqlalchemy import make_url
 
 from jobdeck import GuardedClient
 from jobdeck.net import AddressPolicy
@@ -14,6 +16,7 @@ from jobdeck.testing.clock import FakeClock
 from tests.handlers.api import Api, serving
 from tests.handlers.context import RecordingContext
 from tests.handlers.databases import Database
+from tests.handlers.exporting import Exports
 from tests.postgres import PostgresServer, create_database, drop_database
 
 MakeContext: TypeAlias = Callable[..., RecordingContext]
@@ -66,3 +69,26 @@ def attempt(client: GuardedClient, clock: FakeClock, database: Database) -> Make
         return RecordingContext(client, settings, clock=clock, **options)
 
     return make
+
+
+@pytest.fixture
+def reader_url(database: Database) -> Iterator[str]:
+    """The database for somebody who only reads: a server's superuser is not let in where SQL is free."""
+    if database.kind == "sqlite":
+        Path(str(make_url(database.url).database)).touch()
+        yield database.url
+        return
+    if not database.column("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")[0]:
+        yield database.url
+        return
+    role = f"reader_{uuid4().hex}"
+    database.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{role}'")
+    database.execute(f"GRANT pg_read_all_data TO {role}")
+    yield make_url(database.url).set(username=role, password=role).render_as_string(hide_password=False)
+    database.execute(f"DROP ROLE {role}")
+
+
+@pytest.fixture
+def exports(reader_url: str, tmp_path: Path) -> Exports:
+    """Runs of `export` that read from the database as the project's data file."""
+    return Exports(reader_url, tmp_path / "exports")

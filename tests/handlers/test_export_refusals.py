@@ -14,10 +14,12 @@ from sqlalchemy import make_url
 
 from jobdeck import Discard, Retry
 from jobdeck_handlers.export import sqlite
+from jobdeck_handlers.export.failures import is_busy
 from jobdeck_handlers.export.postgres import open_postgres
 from jobdeck_handlers.export.rows import Query
 from tests.handlers.databases import Database
 from tests.handlers.exporting import Exports
+from tests.pooler import pooled
 
 ON_POSTGRES = pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
 ON_SQLITE = pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
@@ -236,6 +238,37 @@ async def test_a_file_that_stays_locked(
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(Retry, match="locked"):
             await exports.run("SELECT 1")
+
+
+@ON_SQLITE
+async def test_a_file_that_is_locked_for_a_moment(
+    exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is waited for."""
+    with closing(sqlite3.connect(tmp_path / "target.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+
+        def let_go(error: sqlite3.Error) -> bool:
+            assert is_busy(error)
+            other.execute("COMMIT")
+            return True
+
+        monkeypatch.setattr(sqlite, "is_busy", let_go)
+        assert (await exports.run("SELECT n FROM t"))["rows"] == 1
+        assert not other.in_transaction
+
+
+@ON_POSTGRES
+async def test_behind_a_pooler(exports: Exports, database: Database) -> None:
+    """One that gives each transaction another backend, and refuses settings at connect, is no hindrance."""
+    url = make_url(exports.url)
+    with pooled(database.url) as pooler:
+        through = make_url(pooler.url).set(username=url.username, password=url.password)
+        settings = exports.settings | {"data_file_url": through.render_as_string(hide_password=False)}
+        for at in range(4):
+            ctx = exports.attempt(settings=settings)
+            result = await exports.run("SELECT n FROM t WHERE n = :n", ctx, bind={"n": 1}, file=str(at))
+            assert result["rows"] == 1
 
 
 @ON_SQLITE

@@ -46,7 +46,11 @@ def _of_sqlite(error: sqlite3.Error | sqlite3.Warning) -> Exception:
         # SQLite's own text goes on with the value.
         return Discard(f"{text.partition(' with text')[0]}; select it as CAST(… AS BLOB)")
     code = getattr(error, "sqlite_errorcode", None)
-    # Without a code it is the driver that refuses: more than one statement, a value that is out of range.
-    if code is None or code & 0xFF in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY):
+    # Without a code it is the driver that refuses: more than one statement.
+    if (
+        code is None
+        or code & 0xFF in (sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY)
+        or "syntax error" in text
+    ):
         return Discard(f"{text}; {ONE_QUERY}")
     return verdict(error)

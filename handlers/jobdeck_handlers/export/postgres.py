@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
 
 from sqlalchemy import URL
 from sqlalchemy.pool import NullPool
@@ -18,8 +19,8 @@ from jobdeck_handlers.export.failures import ending
 from jobdeck_handlers.export.own_thread import until_ended
 from jobdeck_handlers.export.params import Bound
 from jobdeck_handlers.export.placeholders import names_in, with_placeholders
+from jobdeck_handlers.export.postgres_types import column_of, selected
 from jobdeck_handlers.export.rows import Column, Kind, Query, Row, Rows
-from jobdeck_handlers.export.types import column_of, selected
 from jobdeck_handlers.http_sync.destination import OWN_TABLES, refuse_own_tables
 from jobdeck_handlers.http_sync.failures import is_of_target
 
@@ -150,7 +151,7 @@ class PostgresRows(Rows):
         numbered = with_placeholders(self._query.text, lambda name: f"${self._asked.index(name) + 1}")
         with _errors():
             # As a part of another query only a query is valid, only one, and none that writes.
-            statement = await self._connection.prepare(f"SELECT * FROM (\n{numbered}\n) AS q")
+            statement = await self._prepare(f"SELECT * FROM (\n{numbered}\n) AS q")
             described = statement.get_attributes()
             self._columns = [column_of(each.name, each.type) for each in described]
             self._selected = [selected(f"c{at}", each.type) for at, each in enumerate(described)]
@@ -183,15 +184,17 @@ class PostgresRows(Rows):
 
     async def start(self) -> None:
         with _errors():
-            statement = await self._connection.prepare(
-                f"SELECT {', '.join(self._selected)} FROM {self._source}"
-            )
+            statement = await self._prepare(f"SELECT {', '.join(self._selected)} FROM {self._source}")
             self._cursor = await statement.cursor(*self._values)
 
     async def fetch(self, count: int) -> Sequence[Row]:
         with _errors():
             rows: Sequence[Row] = await self._cursor.fetch(count)
             return rows
+
+    async def _prepare(self, text: str) -> Any:
+        # The driver's own names are the same on every connection, and a pooler may keep another client's.
+        return await self._connection.prepare(text, name=f"jobdeck_export_{uuid4().hex}")
 
     @property
     def _source(self) -> str:

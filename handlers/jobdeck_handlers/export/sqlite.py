@@ -131,8 +131,7 @@ class SqliteRows(Rows):
         connection = self._connection
         if connection.in_transaction:
             connection.execute("ROLLBACK")
-        for pragma in ("query_only=ON", "trusted_schema=OFF"):
-            connection.execute(f"PRAGMA {pragma}")
+        connection.execute("PRAGMA trusted_schema=OFF")
         connection.execute("BEGIN")
         # The first look takes the snapshot, and the lock where there is one to be had.
         tables = dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'"))

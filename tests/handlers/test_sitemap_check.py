@@ -11,6 +11,8 @@ import pytest
 
 from jobdeck import ValidationError
 from jobdeck_handlers.sitemap_check import sitemap_check
+from jobdeck_handlers.sitemap_check.page import redirects_in_words
+from jobdeck_handlers.sitemap_check.redirects import Journey
 from tests.handlers.api import Api, Asked, Reply
 from tests.handlers.checking import (
     asked_for,
@@ -135,6 +137,13 @@ async def test_redirects_are_counted_and_end_somewhere(
     assert stored(database, "final_url", "redirects", "status", "title") == [
         (api.url("/d%C3%A9j%C3%A0"), 2, 200, "A page")
     ]
+
+
+def test_a_redirect_to_https_is_named(database_kind: str) -> None:
+    """The usual first hop of a site that moved to https is told from other redirects."""
+    secured = Journey(("https://example.com/",), None, None)
+    assert redirects_in_words("http://example.com/", secured).endswith(", from http to https")
+    assert "from http" not in redirects_in_words("https://www.example.com/", secured)
 
 
 async def test_no_redirect_is_followed_where_none_is_wanted(

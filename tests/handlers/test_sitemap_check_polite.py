@@ -101,6 +101,19 @@ async def test_other_hosts_are_left_alone(api: Api, database: Database, clock: F
     assert sum(each.path == "/robots.txt" for each in api.asked) == 3
 
 
+async def test_a_host_is_one_in_any_spelling(api: Api, database: Database, clock: FakeClock) -> None:
+    """Upper case, a dot at the end and the letters of a country make no other host; a name that is none does."""
+    plain, spelt = f"http://xn--bcher-kva.example:{api.port}", f"http://B\u00fccher.example.:{api.port}"
+    serve_pages(api, 1)
+    urls = [f"{plain}/p1", f"{plain}/away"]
+    serve(api, "/away", redirect(f"{spelt}/p1"))
+    sitemap = serve(api, "/s.xml", urlset([*urls, f"http://{'x' * 70}.example:{api.port}/"]))
+    async with GuardedClient(AddressPolicy(["127.0.0.1/32"]), clock=clock, resolver=names) as client:
+        ctx = RecordingContext(client, {"data_file_url": database.url}, clock=clock)
+        result = await check(ctx, sitemap=sitemap.replace(api.origin, plain))
+    assert result["verdicts"] == {"refused": 1, "redirect": 1, "canonical_other": 1}
+
+
 ROBOTS = b"""
 User-agent: *
 Disallow: /

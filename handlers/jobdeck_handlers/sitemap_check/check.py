@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Final, TypeAlias
 
 from jobdeck import Context
@@ -16,10 +17,10 @@ from jobdeck_handlers.http_sync.destination import destination
 from jobdeck_handlers.http_sync.target import Target, open_target
 from jobdeck_handlers.sitemap_check import store
 from jobdeck_handlers.sitemap_check.fetch import Fetcher
-from jobdeck_handlers.sitemap_check.finding import Finding, Verdict
-from jobdeck_handlers.sitemap_check.listing import list_pages
+from jobdeck_handlers.sitemap_check.finding import Finding, Verdict, plain
+from jobdeck_handlers.sitemap_check.listing import Listing, list_pages
 from jobdeck_handlers.sitemap_check.page import Pages
-from jobdeck_handlers.sitemap_check.params import CheckParams
+from jobdeck_handlers.sitemap_check.params import URL_CHARS, CheckParams
 from jobdeck_handlers.sitemap_check.report import CheckResult, mark_shared_titles, result
 from jobdeck_handlers.sitemap_check.store import Held
 
@@ -50,6 +51,7 @@ async def run_check(ctx: Context, params: CheckParams) -> CheckResult:
             listing = await list_pages(params, fetcher, visitor.permitted)
             facts = await target.transact(partial(store.save_listing, held=held, listing=listing))
             held = replace(held, facts=facts)
+            _log_impossible(ctx, listing)
             del listing
         else:
             ctx.log.info("going on where an earlier attempt stopped")
@@ -141,6 +143,14 @@ class _Ahead:
         page = self._read.popleft()
         self._last = page[0]
         return page
+
+
+def _log_impossible(ctx: Context, listing: Listing) -> None:
+    known = ((url, finding) for url, finding in listing.entries.items() if finding is not None)
+    # Sitemaps that could not be read are in the log already.
+    refused = ((url, finding) for url, finding in known if finding.verdict is not Verdict.SITEMAP)
+    for url, finding in islice(refused, LOGGED):
+        _log(ctx, plain(url, URL_CHARS), finding, last=False)
 
 
 def _log(ctx: Context, url: str, finding: Finding, *, last: bool) -> None:

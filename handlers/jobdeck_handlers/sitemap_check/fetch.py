@@ -15,6 +15,7 @@ WAIT_SECONDS: Final = 300.0
 """How long one URL is waited for in all; a longer wait gives the slot back and comes as a later attempt."""
 _BACKOFF: Final = 1.0
 TIMED_OUT: Final = "deadline_exceeded"
+TOO_LARGE: Final = "response_too_large"
 # What a second try may mend. One that took its whole time is not asked again: it would hold up the others.
 _PASSING: Final = frozenset({"connect_failed", "bad_response"})
 
@@ -78,7 +79,10 @@ class Fetcher:
 
     def _after_error(self, error: HttpError, patience: _Patience) -> float:
         if isinstance(error, HostBusy):
-            delay = error.retry_after or _BACKOFF
+            delay = error.retry_after
+            if delay is None:
+                patience.waited += TURN_SECONDS
+                delay = _BACKOFF
             if not patience.has_time_for(delay):
                 raise step_aside(error, self.ctx.attempt) from None
             return delay

@@ -12,7 +12,7 @@ from typing import Final
 from jobdeck_handlers.sitemap_check.finding import TEXT_CHARS
 
 HEAD_BYTES: Final = 256 * 1024
-"""How much of a page is fetched to find the end of its head; nine of ten heads have less than 60 KiB."""
+"""How much of a page is fetched to find the end of its head; what a longer one says after that is not seen."""
 
 # Any other element, and any text outside of these, is where the body begins (HTML Standard 13.2.6.4.4).
 _IN_HEAD: Final = frozenset(

@@ -23,14 +23,14 @@ _WITH_VALUE: Final = frozenset({"unavailable_after", "max-snippet", "max-image-p
 
 
 class Pages:
-    """The pages of one run; `hosts` are those it may ask, None: all."""
+    """The pages of one run."""
 
     def __init__(self, ctx: Context, params: CheckParams, fetcher: Fetcher) -> None:
         self._ctx = ctx
         self._params = params
         self._fetcher = fetcher
         named = [params.sitemap] if params.sitemap else params.urls or []
-        self._hosts = {urlsplit(url).hostname for url in named} if params.same_host else None
+        self._hosts = {_host(url) for url in named} if params.same_host else None
         self._robots = Robots(fetcher, self.permitted)
 
     async def permitted(self, url: str) -> Refusal | None:
@@ -84,7 +84,7 @@ class Pages:
         elif response is not None and not response.ok:
             yield Verdict.HTTP_ERROR, f"answered {response.status}"
         if journey.hops:
-            yield Verdict.REDIRECT, _redirects(url, journey)
+            yield Verdict.REDIRECT, redirects_in_words(url, journey)
         if journey.refusal is not None or response is None or not response.ok:
             return
         if "noindex" in _tags(response) or "none" in _tags(response):
@@ -134,7 +134,8 @@ def same_spelling(url: str) -> str:
     return f"{parts.scheme}://{parts.hostname}:{port}{path}?{query}"
 
 
-def _redirects(url: str, journey: Journey) -> str:
+def redirects_in_words(url: str, journey: Journey) -> str:
+    """`redirects to https://… in 2 hops, from http to https`."""
     last = journey.hops[-1]
     secured = urlsplit(url).scheme == "http" and last.startswith("https:")
     return (
@@ -168,7 +169,10 @@ def _tags(response: HttpResponse) -> set[str]:
 
 
 def _host(url: str) -> str | None:
+    """The host in one spelling; None where there is none."""
     try:
-        return urlsplit(url).hostname
+        host = (urlsplit(url).hostname or "").rstrip(".")
+        return host.encode("idna").decode() or None
     except ValueError:
+        # No name that could be looked up, UnicodeError included: the guarded client says what is wrong with it.
         return None

@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeAlias
 from urllib.parse import urldefrag, urljoin
 
 from jobdeck import HttpError, HttpResponse, ValidationError
-from jobdeck_handlers.sitemap_check.fetch import TIMED_OUT, Fetcher
+from jobdeck_handlers.sitemap_check.fetch import TIMED_OUT, TOO_LARGE, Fetcher
 from jobdeck_handlers.sitemap_check.finding import Verdict
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -73,6 +73,8 @@ def explained(error: HttpError) -> Refusal:
     """What the failure of a request says about its URL."""
     if isinstance(error, ValidationError):
         return Refusal(Verdict.REFUSED, str(error))
+    if error.code == TOO_LARGE:
+        return Refusal(Verdict.HTTP_ERROR, str(error))
     return Refusal(Verdict.TIMEOUT if error.code == TIMED_OUT else Verdict.UNREACHABLE, str(error))
 
 

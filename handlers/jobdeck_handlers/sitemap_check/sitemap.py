@@ -39,7 +39,7 @@ class Contents:
 def read_sitemap(body: bytes, most: int) -> Contents:
     """The first `most` entries of a sitemap. Raises Unreadable.
 
-    Takes a second for the largest sitemap: to be called in a thread.
+    Takes a third of a second for the largest sitemap: to be called in a thread.
     """
     pieces = _pieces(body)
     first = next(pieces, b"")

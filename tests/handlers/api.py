@@ -130,6 +130,8 @@ def serving() -> Iterator[Api]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        # Head and body are two writes: the second would wait up to 40 ms for the first to be acknowledged.
+        disable_nagle_algorithm = True
 
         def answer(self) -> None:
             parts = urlsplit(self.path)

@@ -15,6 +15,8 @@ from jobdeck import Discard, GuardedClient, Retry, Snooze
 from jobdeck.net import AddressPolicy
 from jobdeck.testing.clock import FakeClock
 from jobdeck_handlers.llm_batch import asking, endpoint, table_input
+from jobdeck_handlers.llm_batch.answer import misfit_of
+from jobdeck_handlers.llm_batch.params import JsonSchema, NamedSchema
 from tests.handlers.api import Api, Asked, Reply
 from tests.handlers.chat import PATH, Chat, ask, completion, counts, items
 from tests.handlers.conftest import MakeContext
@@ -202,6 +204,10 @@ async def test_a_schema_fetches_nothing(
     chat.plan.append(completion("{}"))
     with pytest.raises(Discard, match="refers to"):
         await ask(attempt(), api, response_format=form)
+    # Params refuse such a reference; the validator by itself does not follow it either.
+    outside = NamedSchema.model_construct(json_schema={"$ref": api.url("/schema")})
+    with pytest.raises(Discard, match="refers to"):
+        misfit_of(JsonSchema.model_construct(json_schema=outside))("{}")
     assert {asked.path for asked in api.asked} == {PATH}
 
 

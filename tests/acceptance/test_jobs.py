@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.acceptance.deck import Deck
 
 
@@ -103,3 +105,18 @@ def test_a_schedule_fires_by_itself(deck: Deck) -> None:
     assert run["scheduled_at"] == job["next_fire_at"]
     assert deck.run("jobs", "disable", "tick").returncode == 0
     assert deck.json("jobs", "show", "tick")["next_fire_at"] is None
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"])
+def test_a_handler_of_the_configuration_before_any_worker(deck: Deck) -> None:
+    """A module that the configuration names is known to every command, also to those that read its params by words."""
+    (deck.folder / "boxes.py").write_text(
+        "from pydantic import BaseModel\nfrom jobdeck import Context, handler\n"
+        "class Shelf(BaseModel):\n    boxes: int\n"
+        "@handler('count_boxes')\nasync def count_boxes(ctx: Context, params: Shelf) -> None: ...\n"
+    )
+    deck.settings |= {"JOBDECK_HANDLERS": "boxes", "PYTHONPATH": "."}
+    made = deck.spawn("trigger", "count_boxes", "-p", "boxes=3", "--json")
+    assert (made.returncode, json.loads(made.stdout)["params"]) == (0, {"boxes": 3}), made.stderr
+    shown = deck.spawn("types", "show", "count_boxes")
+    assert (shown.returncode, "boxes local" in shown.stdout) == (0, True), shown

@@ -7,7 +7,7 @@ import difflib
 from jobdeck.client.session import Session
 from jobdeck.errors import UnknownJobType
 from jobdeck.model import JobType, Worker
-from jobdeck.plugins import load_one
+from jobdeck.plugins import Plugin, load_one
 from jobdeck.store import fleet
 
 
@@ -42,6 +42,11 @@ class TypesApi:
         plugin = load_one(name)
         if plugin is not None:
             return plugin.job_type()
+        spec = self._session.local_spec(name)
+        if spec is not None:
+            # Of a module that the configuration names.
+            package = spec.function.__module__.partition(".")[0]
+            return Plugin(spec, package, "local", spec.reference).job_type()
         near = difflib.get_close_matches(name, kinds, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise UnknownJobType(

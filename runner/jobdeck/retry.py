@@ -89,7 +89,7 @@ def from_facts(facts: Mapping[str, Any]) -> Backoff:
                 jitter=None if facts["jitter"] is None else bool(facts["jitter"]),
             )
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValidationError(f"the backoff of the run cannot be read: {error}", field="backoff") from None
 
 

@@ -114,10 +114,11 @@ TRANSITIONS: Final[dict[Status, frozenset[Status]]] = {
         {Status.COMPLETED, Status.FAILED, Status.DEAD, Status.PENDING, Status.CANCELLED}
     ),
     Status.COMPLETED: frozenset(),
-    Status.FAILED: frozenset({Status.PENDING}),
-    Status.DEAD: frozenset({Status.PENDING}),
-    Status.CANCELLED: frozenset({Status.PENDING}),
-    Status.EXPIRED: frozenset({Status.PENDING}),
+    # Back to approval where it was never given.
+    Status.FAILED: frozenset({Status.PENDING, Status.AWAITING_APPROVAL}),
+    Status.DEAD: frozenset({Status.PENDING, Status.AWAITING_APPROVAL}),
+    Status.CANCELLED: frozenset({Status.PENDING, Status.AWAITING_APPROVAL}),
+    Status.EXPIRED: frozenset({Status.PENDING, Status.AWAITING_APPROVAL}),
 }
 
 GROUPS: Final[dict[str, frozenset[Status]]] = {

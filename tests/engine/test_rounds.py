@@ -36,8 +36,11 @@ async def test_what_was_approved_is_what_runs(bench: Bench) -> None:
     """Params that somebody has put under an approval by hand are refused for good; the handler never sees them."""
     good, bad = await _approved(bench, 10), await _approved(bench, 10)
     await bench.set_run(bad, params='{"amount":1000000}')
+    bare = await _approved(bench, 10)
+    await bench.set_run(bare, approved_hash=None)
     async with bench.working(pay):
         done, refused = await bench.ended(good), await bench.ended(bad)
+        assert (await bench.ended(bare)).failure_kind == "rejected"
     assert (done.status, done.result) == (Status.COMPLETED, 10)
     assert (refused.status, refused.failure_kind, refused.result) == (Status.FAILED, "rejected", None)
     assert "not those that were approved" in (refused.error or "")

@@ -9,7 +9,7 @@ import pytest
 from jobdeck.errors import AlreadyActive, Conflict, NotFound
 from jobdeck.ids import new_id, show_id
 from jobdeck.model import RunExtras
-from jobdeck.states import Status
+from jobdeck.states import AttemptOutcome, Status
 from jobdeck.store.amend import Amend, amend
 from jobdeck.store.counts import counts
 from jobdeck.store.expiry import Expire, expire
@@ -110,3 +110,14 @@ async def test_a_retry_is_not_expired_at_once(deck: Deck) -> None:
     await deck.retry(run_id)
     assert await deck.database.write(expire, Expire("test")) == 0
     assert [run.id for run in await deck.claim(5)] == [run_id]
+
+
+async def test_a_run_that_has_begun_once_does_not_expire(deck: Deck) -> None:
+    """Its time to live was about its beginning: a failed, snoozed or crashed attempt goes on whenever that is."""
+    run_id = await deck.enqueue(extras=TTL, max_attempts=3)
+    (claimed,) = await deck.claim()
+    await deck.finish(claimed, AttemptOutcome.ERROR, retry_in_us=0)
+    deck.forward(100)
+    assert await deck.database.write(expire, Expire("test")) == 0
+    (claimed,) = await deck.claim()
+    assert claimed.id == run_id

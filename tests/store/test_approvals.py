@@ -12,7 +12,7 @@ from jobdeck.approval import request_hash
 from jobdeck.errors import Conflict, Forbidden, JobdeckError, NotFound
 from jobdeck.ids import new_id
 from jobdeck.model import CancelReply, RunExtras
-from jobdeck.states import WAITING, FailureKind, Status
+from jobdeck.states import WAITING, AttemptOutcome, FailureKind, Status
 from jobdeck.store.amend import Amend, amend
 from jobdeck.store.approvals import Decide, approve, reject
 from jobdeck.store.changes import Cancel, cancel
@@ -157,3 +157,42 @@ async def test_a_row_changed_by_hand_is_seen_by_the_worker(deck: Deck) -> None:
     (claimed,) = await deck.claim(5)
     assert claimed.approved_hash != request_hash(claimed.job_type, claimed.job_version, claimed.params)
     assert (await deck.rows(runs, id=run_id))[0]["approved_hash"] == claimed.approved_hash
+
+
+@pytest.mark.parametrize("how", ["reject", "cancel", "expire"])
+async def test_a_retry_is_no_approval(deck: Deck, how: str) -> None:
+    """What was rejected, cancelled or ran out of time before anybody approved it awaits approval again."""
+    run_id = await deck.enqueue(extras=NEEDS._replace(ttl=timedelta(seconds=60)))
+    if how == "reject":
+        await deck.database.write(reject, decide(deck, run_id))
+    elif how == "cancel":
+        await deck.cancel(run_id)
+    else:
+        deck.forward(61)
+        await deck.database.write(expire, Expire("test"))
+    await deck.retry(run_id)
+    assert (await deck.show(run_id)).status is Status.AWAITING_APPROVAL
+    assert await deck.claim(5) == []
+    told = await deck.database.read(counts, deck.scope)
+    assert {name: number for name, number in told.items() if number} == {"awaiting_approval": 1}
+
+
+async def test_an_approved_run_that_is_retried(deck: Deck) -> None:
+    """Its approval stands: it is the same request."""
+    run_id = await deck.enqueue(extras=NEEDS, max_attempts=1)
+    await deck.database.write(approve, decide(deck, run_id))
+    (claimed,) = await deck.claim()
+    await deck.finish(claimed, AttemptOutcome.ERROR)
+    await deck.retry(run_id)
+    (claimed,) = await deck.claim()
+    assert claimed.approved_hash is not None
+
+
+async def test_nobody_approves_their_own_change(deck: Deck) -> None:
+    """Who has changed a run last has asked for what it is now, and does not decide on it."""
+    run_id = await deck.enqueue(extras=NEEDS, triggered_by="manual:ada")
+    item = Amend(deck.scope.team_id, run_id, "bob", None, params='{"all":true}')
+    await deck.database.write(amend, item)
+    with pytest.raises(Forbidden, match="was changed by you"):
+        await deck.database.write(approve, decide(deck, run_id, "bob"))
+    await deck.database.write(approve, decide(deck, run_id, "eve"))

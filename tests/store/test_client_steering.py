@@ -44,9 +44,10 @@ async def bob(deck: Deck) -> AsyncIterator[Client]:
 
 async def test_the_same_request_again(client: Client, deck: Deck) -> None:
     """The answer is the run that is there, and says so; order of params and of options does not matter."""
-    asked = {"tags": {"a": "1"}, "priority": 2, "idempotency_key": "k"}
+    asked = {"tags": {"a": "1", "b": "2"}, "priority": 2, "idempotency_key": "k"}
     first = await client.runs.trigger("sync", {"source": "a", "pages": 2}, **asked)
-    again = await client.runs.trigger("sync", {"source": "a", "pages": 2}, **dict(reversed(asked.items())))
+    other_order = {**dict(reversed(asked.items())), "tags": {"b": "2", "a": "1"}}
+    again = await client.runs.trigger("sync", {"pages": 2, "source": "a"}, **other_order)
     assert (first.deduplicated, again.deduplicated, again.id) == (False, True, first.id)
     for params, more in (({"source": "b"}, {}), ({"source": "a", "pages": 2}, {"priority": 3})):
         with pytest.raises(IdempotencyMismatch):

@@ -13,10 +13,11 @@ from uuid import UUID
 
 import pytest
 
-from jobdeck.errors import AlreadyActive, IdempotencyMismatch
+from jobdeck.errors import AlreadyActive, Conflict, IdempotencyMismatch
 from jobdeck.ids import show_id
 from jobdeck.model import RunExtras
-from jobdeck.states import AttemptOutcome, OnConflict, Status
+from jobdeck.states import AttemptOutcome, Condition, OnConflict, Status
+from jobdeck.store.amend import Amend, amend
 from jobdeck.store.enqueue import enqueue
 from jobdeck.store.expiry import Expire, expire
 from jobdeck.store.schema import run_events, run_keys, run_waits, runs
@@ -266,3 +267,68 @@ async def test_many_at_once_make_one_run(deck: Deck, database_url: str, what: st
         assert set(answers) == {show_id("run", one)}
         assert len(await statuses(deck)) == 1
         assert len(await deck.rows(run_events)) == 1
+
+
+async def test_a_run_that_is_next_under_two_keys(deck: Deck) -> None:
+    """It follows two runs, and holds neither key before both have ended; the end of the first is an end like any."""
+    await deck.enqueue(extras=dedupe("user-7"))
+    (first,) = await deck.claim()
+    await deck.enqueue(flight_key="p:sync:")
+    (second,) = await deck.claim()
+    both = await deck.enqueue(
+        flight_key="p:sync:", extras=dedupe("user-7", on_conflict=OnConflict.QUEUE_LATEST)
+    )
+    assert (await deck.finish(first)).status is Status.COMPLETED
+    assert (await deck.show(both)).blocked == 1
+    deck.forward(31)
+    assert [ended.run_id for ended in await deck.recover()] == [second.id]
+    (second,) = await deck.claim()
+    await deck.finish(second)
+    assert [run.id for run in await deck.claim()] == [both]
+
+
+async def test_the_next_one_is_not_changed_into_the_way_of_a_third(deck: Deck) -> None:
+    """A run that waits for its turn under one key cannot be given a key that another run holds."""
+    await deck.enqueue(flight_key="p:sync:x")
+    (holder,) = await deck.claim()
+    queue = {"flight_key": "p:sync:x", "extras": RunExtras(on_conflict=OnConflict.QUEUE_LATEST)}
+    following = await deck.enqueue(**queue)
+    other = await deck.enqueue(flight_key="p:sync:y")
+    item = Amend(deck.scope.team_id, following, "ada", None, params="{}", flight_key="p:sync:y")
+    with pytest.raises(AlreadyActive) as caught:
+        await deck.database.write(amend, item)
+    assert caught.value.existing_run_id == show_id("run", other)
+    await deck.finish(holder)
+    assert {run.id for run in await deck.claim(5)} == {following, other}
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_waiting_for_the_run_that_gives_way(deck: Deck, begun: bool) -> None:
+    """To wait for a run that ends for the new one can never come true, and nobody ends then; to wait for one that runs
+    is to wait for its turn and for that end."""
+    first = await deck.enqueue(flight_key="p:sync:")
+    if begun:
+        (claimed,) = await deck.claim()
+    extras = RunExtras(on_conflict=OnConflict.QUEUE_LATEST, after=((first, Condition.COMPLETED),))
+    if not begun:
+        with pytest.raises(Conflict, match="has ended as cancelled"):
+            await deck.enqueue(flight_key="p:sync:", extras=extras)
+        assert await statuses(deck) == {first: "pending"}
+        assert await deck.rows(run_waits) == []
+        with pytest.raises(AlreadyActive):
+            await deck.enqueue(flight_key="p:sync:")
+        return
+    second = await deck.enqueue(flight_key="p:sync:", extras=extras)
+    assert (await deck.show(second)).blocked == 2
+    await deck.finish(claimed)
+    assert [run.id for run in await deck.claim()] == [second]
+
+
+async def test_a_retry_meets_the_widest_key(deck: Deck) -> None:
+    """A narrow run is not retried while one that covers its key is active."""
+    narrow = await deck.enqueue(flight_key="p:sync:abc", max_attempts=1)
+    (claimed,) = await deck.claim()
+    await deck.finish(claimed, AttemptOutcome.ERROR)
+    await deck.enqueue(flight_key="p:sync:")
+    with pytest.raises(AlreadyActive):
+        await deck.retry(narrow)

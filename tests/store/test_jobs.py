@@ -369,3 +369,42 @@ async def test_files_are_applied(client: Client, deck: Deck) -> None:
     assert {step.action for step in await client.jobs.plan(specs)} == {PlanAction.KEEP}
     changed = await client.jobs.show(await client.jobs.resolve("changed"))
     assert (changed.version, changed.enabled) == (2, False)
+
+
+async def test_what_a_newer_version_must_not_touch(client: Client, deck: Deck) -> None:
+    """Not a run whose params somebody has changed, none of another type, and none past an approval it would need."""
+    latest = {**SYNC, "version_policy": "latest"}
+    for slug, change in (
+        ("changed", {"params": {"source": "new"}}),
+        ("other-type", {"type": "team_report", "params": None}),
+        ("approval", {"params": {"source": "new"}, "requires_approval": True}),
+    ):
+        job = await client.jobs.create(slug, latest)
+        run = await client.jobs.trigger(job.id)
+        if slug == "changed":
+            await client.runs.update(run.id, params={"source": "mine"})
+        await client.jobs.update(job.id, change)
+    for run_ in await deck.claim(5):
+        shown = await client.runs.show(run_.id)
+        wanted = {"source": "mine"} if shown.job == "changed" else SYNC["params"]
+        assert (shown.params, shown.job_version) == (wanted, 1), shown.job
+
+
+async def test_jobs_of_other_projects_and_again(client: Client, deck: Deck) -> None:
+    """By its id a job is changed and cloned in its own project, whichever the client works in; a run that is made again
+    is of its job."""
+    job = await client.jobs.create("nightly", SYNC)
+    homeless = client_of(deck, project=None)
+    assert (await homeless.jobs.update(job.id, {"priority": 1})).version == 2
+    assert (await homeless.jobs.clone(job.id, "weekly")).project == "main"
+    run = await client.jobs.trigger(job.id, {"pages": 3})
+    again = await client.runs.rerun(run.id)
+    assert (again.job, again.job_version, again.params) == ("nightly", 2, run.params)
+    homeless.close()
+
+
+async def test_equal_in_python_is_not_equal(client: Client) -> None:
+    """1, 1.0 and true are three values: a change from one to the other is a change."""
+    await client.jobs.create("nightly", {"type": "sync", "params": {"flag": 1}})
+    (step,) = await client.jobs.plan([JobSpec("nightly", {"type": "sync", "params": {"flag": True}})])
+    assert step.action is PlanAction.UPDATE

@@ -81,7 +81,12 @@ async def _amend(deck: Deck, run_id: Any, _fence: int) -> object:
     return await deck.database.write(amend, Amend(deck.scope.team_id, run_id, "ada", None, priority=2))
 
 
-_PREPARES = ("cancel", "finish the last attempt", "expire", "amend")
+async def _retry_unapproved(deck: Deck, run_id: Any, _fence: int) -> object:
+    await deck.set_run(run_id, requires_approval=True)
+    return await deck.retry(run_id)
+
+
+_PREPARES = ("cancel", "finish the last attempt", "expire", "amend", "retry what nobody approved")
 """Acts that change a run without its status, or before they are refused."""
 
 ACTS = (
@@ -92,6 +97,7 @@ ACTS = (
     Act("reject", lambda deck, run_id, _: _decide(deck, reject, run_id)),
     Act("expire", _expire),
     Act("amend", _amend),
+    Act("retry what nobody approved", _retry_unapproved),
     Act("recover", _recover),
     Act("enqueue the same id", lambda deck, run_id, _: deck.enqueue(id=run_id)),
     *(_end(outcome) for outcome in AttemptOutcome),
@@ -107,7 +113,7 @@ def test_the_table_is_whole() -> None:
         assert source not in targets
         assert targets or source is Status.COMPLETED
         if source in TERMINAL:
-            assert targets <= {Status.PENDING}
+            assert targets <= {Status.PENDING, Status.AWAITING_APPROVAL}
     assert set(TERMINAL) | set(ACTIVE) == set(Status)
     assert {status for status in TERMINAL if TRANSITIONS[status]} == RETRYABLE
 

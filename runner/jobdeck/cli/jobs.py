@@ -178,7 +178,9 @@ def update(
         job = await client.jobs.show(job_id)
         wanted: dict[str, Any] = {name: merged(job.facts, changes)[name] for name in changes}
         wanted |= dict.fromkeys(unset or [])
-        return await client.jobs.update(job_id, wanted, if_version=if_version or job.version, note=note)
+        return await client.jobs.update(
+            job_id, wanted, if_version=job.version if if_version is None else if_version, note=note
+        )
 
     _print_jobs(call, [_ask(call, slug, act)])
 
@@ -314,7 +316,8 @@ def export(call: Call, slugs: Slugs = None) -> None:
         if slugs:
             return [await client.jobs.show(await client.jobs.resolve(slug)) for slug in slugs]
         project = client.project.slug if client.project else None
-        return await client.jobs.list(JobFilter(project=project))
+        found = await client.jobs.list(JobFilter(project=project))
+        return [job for job in found if job.project == project]
 
     found = call.ask(work)
     if call.json:

@@ -160,7 +160,7 @@ def trigger(
         "on_conflict": on_conflict,
     }
     if batch is not None:
-        _check_batch(params, param, count, attach, dry_run)
+        _check_batch(params, param, count, attach, dry_run, job, force)
         raise typer.Exit(call.ask(lambda client: _batch(call, client, batch, job_type, after or [], options)))
     if (job_type is None) == (job is None):
         raise ValidationError("name a job type, a saved job with --job, or a file with --batch", field="type")
@@ -190,7 +190,8 @@ def _check_batch(*single: object) -> None:
 
     if any(value not in (None, 1, False) for value in single):
         raise ValidationError(
-            "with --batch params stand in its lines; -p, --params, --count, --attach and --dry-run are for one run",
+            "with --batch params stand in its lines; -p, --params, --job, --count, --attach, --dry-run "
+            "are for one run",
             field="batch",
         )
 

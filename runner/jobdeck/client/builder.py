@@ -56,7 +56,7 @@ class RunBuilder:
         if extras is None or extras.idempotency_key is None:
             return run
         project = run.project_id.hex if run.project_id else "-"
-        digest = request_digest(project, run.job_type, text, stated(self._options))
+        digest = request_digest(project, run.job_type, params, stated(self._options))
         return run._replace(extras=extras._replace(request=digest))
 
     def check_part(self, params: Mapping[str, Any]) -> None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from jobdeck.model import Change
+
+
+def _canonical(value: Any) -> str:
+    # In Python 1, 1.0 and True are equal; in a definition they are not.
+    return json.dumps(value, sort_keys=True)
 
 
 def changes_between(
@@ -17,6 +23,6 @@ def changes_between(
         old, new = before.get(name), after.get(name)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             found += changes_between(old, new, f"{under}{name}.")
-        elif old != new or (name in before) != (name in after):
+        elif (name in before) != (name in after) or _canonical(old) != _canonical(new):
             found.append(Change(under + name, old, new))
     return tuple(found)

@@ -28,7 +28,7 @@ def build_job_run(
 ) -> NewRun:
     """A run of a job; `params` and options that are given go over those of its definition. Raises ValidationError."""
     definition = parse_definition(job.facts)
-    stated = {name: value for name, value in given.items() if value not in (None, False, ())}
+    stated = {name: value for name, value in given.items() if not _is_unsaid(value)}
     new = RunBuilder(session, definition.type, registered, _options(definition, stated)).build(
         _params(definition, params)
     )
@@ -84,6 +84,10 @@ def _params(definition: JobDefinition, given: Mapping[str, Any] | None) -> dict[
     if definition.payload_schema is not None:
         validate_by_schema(definition.payload_schema, params, "the job")
     return params
+
+
+def _is_unsaid(value: Any) -> bool:
+    return value is None or value is False or (isinstance(value, list | tuple) and not value)
 
 
 def _options(definition: JobDefinition, stated: Mapping[str, Any]) -> RunOptions:

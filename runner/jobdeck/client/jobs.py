@@ -47,16 +47,15 @@ class JobsApi:
         words, new = checked_reason(note), []
         for index, spec in enumerate(specs):
             try:
-                new.append(await self._new(spec, words))
+                new.append(await self._new(self._session, spec, words))
             except ValidationError as error:
                 if len(specs) == 1:
                     raise
                 raise ValidationError(f"job {index + 1} of the batch: {error}", field=error.field) from None
         return await self._session.database.write(store.create_jobs, new)
 
-    async def _new(self, spec: JobSpec, note: str | None) -> store.NewJob:
-        session = self._session
-        definition = await self._checked(spec.definition)
+    async def _new(self, session: Session, spec: JobSpec, note: str | None) -> store.NewJob:
+        definition = await self._checked(session, spec.definition)
         return store.NewJob(
             id=new_id(),
             team_id=session.scope.team_id,
@@ -70,10 +69,10 @@ class JobsApi:
             note=note,
         )
 
-    async def _checked(self, facts: Mapping[str, Any]) -> JobDefinition:
+    async def _checked(self, session: Session, facts: Mapping[str, Any]) -> JobDefinition:
         """The definition, if runs of it can be made. Raises ValidationError."""
         definition = parse_definition(facts)
-        check_definition(self._session, definition, await self._runs.registered(definition.type))
+        check_definition(session, definition, await self._runs.registered(definition.type))
         return definition
 
     async def list(self, chosen: JobFilter | None = None) -> Jobs:
@@ -120,7 +119,7 @@ class JobsApi:
         facts = {**job.facts, **changes}
         kept = {name: value for name, value in facts.items() if value is not None}
         # Without a version of its own, an update is one of what was just read.
-        return await self._replace(job, kept, if_version or job.version, note)
+        return await self._replace(job, kept, job.version if if_version is None else if_version, note)
 
     async def rollback(self, job_id: UUID, version: int, *, note: str | None = None) -> Job:
         """A new version that says what an old one said. Raises NotFound."""
@@ -130,7 +129,7 @@ class JobsApi:
         return await self._replace(job, old.facts, job.version, words)
 
     async def _replace(self, job: Job, facts: Mapping[str, Any], if_version: int, note: str | None) -> Job:
-        definition = await self._checked(facts)
+        definition = await self._checked(await self._runs.session_in(job.project), facts)
         item = store.UpdateJob(
             self._session.scope.team_id,
             job.id,
@@ -147,7 +146,10 @@ class JobsApi:
     async def clone(self, job_id: UUID, slug: str) -> Job:
         """A new job with the same definition, disabled until somebody enables it. Raises Conflict."""
         job = await self.show(job_id)
-        return await self.create(slug, job.facts, enabled=False, note=f"clone of {job.slug}")
+        session = await self._runs.session_in(job.project)
+        new = await self._new(session, JobSpec(slug, job.facts, enabled=False), f"clone of {job.slug}")
+        (made,) = await session.database.write(store.create_jobs, [new])
+        return await self.show(made)
 
     async def switch(self, job_ids: Sequence[UUID], *, enabled: bool) -> int:
         """Enable or disable jobs, all or none; how many are another way now. Raises NotFound."""
@@ -227,7 +229,7 @@ class JobsApi:
 
     async def _step(self, spec: JobSpec) -> tuple[PlanStep, Job | None]:
         try:
-            definition = await self._checked(spec.definition)
+            definition = await self._checked(self._session, spec.definition)
         except ValidationError as error:
             raise ValidationError(f"job {clean(spec.slug, 64)}: {error}", field=error.field) from None
         session = self._session

@@ -16,8 +16,9 @@ from jobdeck.client.reading import RunReading
 from jobdeck.client.session import Session
 from jobdeck.client.storing import store_all, store_each
 from jobdeck.errors import Conflict, JobdeckError, ValidationError
-from jobdeck.model import BatchItem, BatchResult, JobType, NewRun, Run
+from jobdeck.model import BatchItem, BatchResult, JobRef, JobType, NewRun, Run, RunExtras
 from jobdeck.retry import from_facts
+from jobdeck.store.amend import PINNED
 from jobdeck.store.fleet import find_type
 from jobdeck.store.rehearse import Rehearsal, rehearse
 from jobdeck.store.scopes import find_project
@@ -108,6 +109,9 @@ class RunMaking(RunReading):
             triggered_by=f"manual:{session.actor}",
         )
         new = await self._built(session, old.job_type, old.params if params is None else params, options)
+        if old.job_id is not None:
+            ref = JobRef(old.job_id, old.job_version or 1, PINNED, old.environment, force=True)
+            new = new._replace(extras=(new.extras or RunExtras())._replace(job=ref))
         (made,) = await store_all(session.database, [new])
         return await self.show(made)
 

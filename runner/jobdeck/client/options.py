@@ -61,16 +61,20 @@ _KEYED: Final = ("replace", "queue_latest")
 def stated(options: RunOptions) -> str:
     """What the options ask for, in one form that does not depend on the order in which it was said."""
     given = {
-        field.name: repr(value)
+        field.name: _in_order(value)
         for field in fields(RunOptions)
         if field.name not in _NOT_ASKED and (value := getattr(options, field.name)) != field.default
     }
     return repr(sorted(given.items()))
 
 
-def request_digest(project: str, job_type: str, params: str, options: str) -> str:
+def _in_order(value: Any) -> str:
+    return json.dumps(dict(value), sort_keys=True) if isinstance(value, Mapping) else repr(value)
+
+
+def request_digest(project: str, job_type: str, params: Mapping[str, Any], options: str) -> str:
     """Digest of a whole request, `options` as `stated` has them."""
-    text = f"{project}\n{job_type}\n{params}\n{options}"
+    text = f"{project}\n{job_type}\n{_in_order(params)}\n{options}"
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 

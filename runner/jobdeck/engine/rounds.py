@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
+from datetime import datetime
 
 from jobdeck.clock import from_us
 from jobdeck.engine.options import PlanFire
@@ -11,57 +13,78 @@ from jobdeck.ids import show_id
 from jobdeck.store.database import Database
 from jobdeck.store.expiry import Expire, expire
 from jobdeck.store.finish import Recover, recover
-from jobdeck.store.schedules import DueSchedule, due_schedules, fire
+from jobdeck.store.schedules import DueSchedule, Fire, due_schedules, fire
 
 _log = logging.getLogger("jobdeck.engine.rounds")
 
 
 class Rounds:
-    """Each round may be done by several workers at the same time; a database that is away is left for the next one."""
+    """Each round may be done by several workers at the same time. None of them raises: what fails is left for the next
+    round, for the runs of this worker do not depend on it."""
 
     def __init__(self, database: Database, plan_fire: PlanFire | None) -> None:
         self._database = database
         self._plan_fire = plan_fire
+        self._told: set[tuple[object, object]] = set()
+        """Fires of schedules that are not for this worker, as far as it was said."""
 
     async def recover(self) -> int:
         """Take over runs whose worker has fallen silent; how many."""
+        return await self._survived("recovery", self._recover)
+
+    async def expire(self) -> int:
+        """End runs whose time to live is over; how many."""
+        return await self._survived("expiry", lambda: self._database.write(expire, Expire(actor="system")))
+
+    async def fire(self) -> int:
+        """Make the runs of schedules whose time has come; how many."""
+        return 0 if self._plan_fire is None else await self._survived("firing schedules", self._fire)
+
+    async def _survived(self, what: str, act: Callable[[], Awaitable[int]]) -> int:
         try:
-            ended = await self._database.write(recover, Recover(actor="recovery"))
-        except DatabaseError:
-            return 0
+            return await act()
+        except DatabaseError as error:
+            _log.debug("%s waits for the database: %s", what, error)
+        except Exception:
+            _log.exception("%s has failed; it is tried again", what)
+        return 0
+
+    async def _recover(self) -> int:
+        ended = await self._database.write(recover, Recover(actor="recovery"))
         for item in ended:
             _log.warning(
                 "recovered %s from a silent worker: now %s", show_id("run", item.run_id), item.status
             )
         return len(ended)
 
-    async def expire(self) -> int:
-        """End runs whose time to live is over; how many."""
-        try:
-            return await self._database.write(expire, Expire(actor="system"))
-        except DatabaseError:
-            return 0
-
-    async def fire(self) -> int:
-        """Make the runs of schedules whose time has come; how many."""
-        if self._plan_fire is None:
-            return 0
+    async def _fire(self) -> int:
         made = 0
-        try:
-            while due := await self._due():
-                now = from_us(await self._database.read(self._database.now_of))
-                plans = [await self._plan_fire(each, now) for each in due]
-                results = await self._database.write_many(fire, plans)
-                made += sum(result for result in results if isinstance(result, int))
-                for each, result in zip(due, results, strict=True):
-                    if isinstance(result, JobdeckError):
-                        _log.error("the schedule of the job %s cannot fire: %s", each.slug, result)
-                if any(isinstance(result, JobdeckError) for result in results):
-                    # What fails stays due: it is tried again with the next round, not at once.
-                    break
-        except DatabaseError as error:
-            _log.warning("schedules wait for the database: %s", error)
+        while due := await self._due():
+            now = from_us(await self._database.read(self._database.now_of))
+            plans = [plan for each in due if (plan := await self._plan(each, now)) is not None]
+            results = await self._database.write_many(fire, plans)
+            made += sum(result for result in results if isinstance(result, int))
+            failed = [result for result in results if isinstance(result, JobdeckError)]
+            for error in failed:
+                _log.error("a schedule cannot fire: %s", error)
+            if failed or len(plans) < len(due):
+                # What is still due is looked at in the next round, not at once.
+                break
         return made
+
+    async def _plan(self, due: DueSchedule, now: datetime) -> Fire | None:
+        """What a due schedule comes to; None where this worker cannot tell, and leaves it to others."""
+        assert self._plan_fire is not None  # noqa: S101  nothing is due without it
+        try:
+            return await self._plan_fire(due, now)
+        except DatabaseError:
+            raise
+        except Exception as error:
+            # One that is spoilt, or of a jobdeck or a package that is newer than this one's.
+            if (due.id, due.next_fire_at) not in self._told:
+                self._told.add((due.id, due.next_fire_at))
+                _log.warning("the schedule of the job %s is not for this worker: %s", due.slug, error)
+            return None
 
     async def _due(self) -> list[DueSchedule]:
         database = self._database

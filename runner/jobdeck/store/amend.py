@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import select, update
@@ -16,10 +16,14 @@ from jobdeck.ids import show_id
 from jobdeck.states import WAITING, Status
 from jobdeck.store.changes import unknown_run
 from jobdeck.store.events import Event, record
+from jobdeck.store.holders import stands_against
 from jobdeck.store.locks import Locks, lock_runs
-from jobdeck.store.schema import HOLDS_FLIGHT, runs
+from jobdeck.store.schema import runs
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
 from jobdeck.store.waiting import FACTS
+
+PINNED: Final = '{"pinned":true}'
+"""As the overrides of a run: nothing of it is another version's business."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,7 @@ def amend(tx: Tx, items: Sequence[Amend]) -> Sequence[UUID | JobdeckError]:
 
 
 def _amend(tx: Tx, item: Amend) -> UUID | JobdeckError:
-    query = select(*FACTS, runs.c.flight_key, runs.c.behind, runs.c.approved_at).where(
+    query = select(*FACTS, runs.c.flight_key, runs.c.job_id, runs.c.approved_at).where(
         runs.c.team_id == item.team_id, runs.c.id == item.run_id
     )
     row = tx.conn.execute(tx.differences.locked(query, by=runs.c.id)).one_or_none()
@@ -59,13 +63,16 @@ def _amend(tx: Tx, item: Amend) -> UUID | JobdeckError:
     if status not in WAITING:
         return Conflict(f"{show_id('run', item.run_id)} is {status}; only a run that waits can be changed")
     values = _values(item, tx.now)
+    if item.params is not None and row.job_id is not None:
+        # No newer version of its job may change what somebody has stated.
+        values["overrides"] = PINNED
     if item.params is not None and item.flight_key != row.flight_key:
-        other = _holder(tx, item, behind=row.behind)
+        other = _holder(tx, item)
         if other is not None:
             shown = show_id("run", other)
             return AlreadyActive(f"a run with these params is already active: {shown}", existing_run_id=shown)
         values["flight_key"] = item.flight_key
-    changed = sorted(values)
+    changed = sorted({*values} - {"overrides"})
     if row.approved_at is not None:
         values |= {"approved_at": None, "approved_by": None, "approved_hash": None}
         if status is Status.PENDING:
@@ -88,15 +95,12 @@ def _values(item: Amend, now: int) -> dict[str, Any]:
     return values
 
 
-def _holder(tx: Tx, item: Amend, *, behind: bool) -> UUID | None:
+def _holder(tx: Tx, item: Amend) -> UUID | None:
+    """The active run that stands against the new key, also where this one only waits for its turn under another."""
     if item.flight_key is None:
         return None
     query = select(runs.c.id).where(
-        runs.c.team_id == item.team_id,
-        runs.c.flight_key == item.flight_key,
-        runs.c.behind == behind,
-        runs.c.id != item.run_id,
-        HOLDS_FLIGHT,
+        runs.c.team_id == item.team_id, stands_against(item.flight_key), runs.c.id != item.run_id
     )
-    found: UUID | None = tx.conn.execute(query).scalar()
+    found: UUID | None = tx.conn.execute(query.limit(1)).scalar()
     return found

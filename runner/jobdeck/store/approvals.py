@@ -16,7 +16,7 @@ from jobdeck.states import FailureKind, Status
 from jobdeck.store.changes import unknown_run
 from jobdeck.store.events import Event, record
 from jobdeck.store.locks import Locks, lock_runs
-from jobdeck.store.schema import runs
+from jobdeck.store.schema import run_events, runs
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
 from jobdeck.store.waiting import FACTS, End, end_waiting
 
@@ -61,7 +61,7 @@ def _decide(tx: Tx, item: Decide, *, approved: bool) -> UUID | JobdeckError:
     if row is None:
         return unknown_run(item.run_id)
     seen = request_hash(row.job_type, row.job_version, row.params)
-    problem = _problem(row, item, seen, tx.now)
+    problem = _problem(row, item, seen, tx.now) or _amender(tx, item)
     if problem is not None:
         return problem
     if approved:
@@ -87,6 +87,20 @@ def _problem(row: Any, item: Decide, seen: str, now: int) -> JobdeckError | None
     if item.seen is not None and item.seen != seen:
         return Conflict(f"{shown} has been changed since it was shown; look at it again")
     return None
+
+
+def _amender(tx: Tx, item: Decide) -> Forbidden | None:
+    """Who has changed a run last has asked for what it is now."""
+    query = select(run_events.c.actor).where(
+        run_events.c.run_id == item.run_id, run_events.c.kind == "amended"
+    )
+    last = tx.conn.execute(query.order_by(run_events.c.id.desc()).limit(1)).scalar()
+    if last != item.actor or item.own:
+        return None
+    return Forbidden(
+        f"{show_id('run', item.run_id)} was changed by you, and somebody else has to decide on it; "
+        "to allow this, set own = true under [approvals]"
+    )
 
 
 def _approve(tx: Tx, item: Decide, row: Any, seen: str) -> None:

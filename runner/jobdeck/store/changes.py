@@ -14,8 +14,9 @@ from jobdeck.ids import show_id
 from jobdeck.model import CancelEffect, CancelReply
 from jobdeck.states import RETRYABLE, TERMINAL, WAITING, Status
 from jobdeck.store.events import Event, record
+from jobdeck.store.holders import stands_against
 from jobdeck.store.locks import Locks, lock_runs
-from jobdeck.store.schema import HOLDS_DEDUPE, HOLDS_FLIGHT, leases, runs
+from jobdeck.store.schema import HOLDS_DEDUPE, leases, runs
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
 from jobdeck.store.waiting import FACTS, End, end_waiting
 
@@ -97,11 +98,14 @@ def _retry_one(tx: Tx, item: RetryRun) -> UUID | JobdeckError:
     if other is not None:
         shown = show_id("run", other)
         return AlreadyActive(f"another run of this type is already active: {shown}", existing_run_id=shown)
+    # What nobody has approved yet still has to be.
+    unapproved = row.requires_approval and row.approved_hash is None
+    after = Status.AWAITING_APPROVAL if unapproved else Status.PENDING
     tx.conn.execute(
         update(runs)
         .where(runs.c.id == item.run_id, runs.c.status == status)
         .values(
-            status=Status.PENDING,
+            status=after,
             due_at=tx.now,
             started_at=None,
             finished_at=None,
@@ -126,7 +130,7 @@ def _retry_one(tx: Tx, item: RetryRun) -> UUID | JobdeckError:
             revision=runs.c.revision + 1,
         )
     )
-    tx.count(item.team_id, row.job_type, status, Status.PENDING)
+    tx.count(item.team_id, row.job_type, status, after)
     record(tx, [Event(item.run_id, "retried", item.actor, {"reason": item.reason})])
     tx.hint(Hint.CHANGE | Hint.WORK)
     return item.run_id
@@ -140,7 +144,9 @@ def _lock_all(tx: Tx, items: Sequence[Cancel | RetryRun]) -> None:
 def locked_run(tx: Tx, team_id: UUID, run_id: UUID) -> Any:
     """What changes of a run have to know of it, its row locked; None where the team has no such run."""
     query = select(
-        *FACTS, runs.c.cancel_requested_at, runs.c.flight_key, runs.c.dedupe_key, runs.c.dedupe_until
+        *FACTS,
+        *(runs.c[name] for name in ("cancel_requested_at", "flight_key", "dedupe_key", "dedupe_until")),
+        *(runs.c[name] for name in ("requires_approval", "approved_hash")),
     ).where(runs.c.team_id == team_id, runs.c.id == run_id)
     return tx.conn.execute(tx.differences.locked(query, by=runs.c.id)).one_or_none()
 
@@ -154,7 +160,7 @@ def _key_holder(tx: Tx, row: Any) -> UUID | None:
     """The active run that holds a key of this ended one."""
     conditions = []
     if row.flight_key is not None:
-        conditions.append(and_(runs.c.flight_key == row.flight_key, HOLDS_FLIGHT))
+        conditions.append(stands_against(row.flight_key))
     if row.dedupe_key is not None and row.dedupe_until is None:
         same = (runs.c.job_type == row.job_type, runs.c.dedupe_key == row.dedupe_key)
         conditions.append(and_(*same, HOLDS_DEDUPE))

@@ -25,6 +25,7 @@ from sqlalchemy import (
     func,
     insert,
     literal_column,
+    null,
     select,
     update,
 )
@@ -45,7 +46,7 @@ _MOST: ColumnElement[int] = bindparam("most", type_=Integer)
 _TAKEN = (
     "id", "fence", "attempt", "team_id", "project_id", "job_type", "queue", "params", "max_attempts", "failures",
     "crash_count", "timeout_s", "debug_mode", "log_bytes", "priority", "due_at", "job_version", "approved_hash",
-    "lineage_depth", "backoff", "job_id",
+    "lineage_depth", "backoff", "job_id", "requires_approval",
 )  # fmt: skip
 _ORDER = ("id", "team_id", "priority", "due_at")
 _LANE = ("team_id", "queue", "job_type", "gate", "priority")
@@ -88,6 +89,7 @@ class ClaimedRun(NamedTuple):
     backoff: str | None = None
     """JSON of its own backoff, where it has one."""
     job_version: int | None = None
+    requires_approval: bool = False
     approved_hash: str | None = None
     """What was approved, where it had to be: see `jobdeck.approval`."""
 
@@ -147,6 +149,8 @@ def _statement(differences: Differences, some_queues: bool) -> Update:
             fence=runs.c.fence + 1,
             attempt=runs.c.attempt + 1,
             started_at=func.coalesce(runs.c.started_at, _NOW),
+            # A time to live is about the beginning, and this is it.
+            expires_at=null(),
             revision=runs.c.revision + 1,
         )
         .returning(*(runs.c[name] for name in _TAKEN))
@@ -306,5 +310,6 @@ def _claimed(row: Any, lease_until: int, resumes: dict[UUID, str], slugs: dict[U
         lineage_depth=row.lineage_depth,
         backoff=row.backoff,
         job_version=row.job_version,
+        requires_approval=row.requires_approval,
         approved_hash=row.approved_hash,
     )

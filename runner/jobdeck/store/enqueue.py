@@ -72,18 +72,33 @@ class _Batch:
         standing = self._keys.run_of(item)
         if standing is not None:
             return _stand_in(item, standing, extras.on_conflict or OnConflict.RETURN_EXISTING)
-        wishes = check_waits(self._tx, item.team_id, extras.after) if extras.after else []
         held, flights = self._holders.of_dedupe_key(item), self._holders.in_flight(item)
         for holders, usual in ((held, OnConflict.RETURN_EXISTING), (flights, OnConflict.REJECT)):
             mode = extras.on_conflict or usual
             if holders and (mode in _STAND_IN or _elsewhere(item, flights)):
                 return _stand_in(item, holders[0].id, mode)
-        behind = self._succeed(item, [*held, *flights], extras)
-        self._wait(item, [*wishes, *behind], behind=bool(behind))
+        holders = [*held, *flights]
+        if holders and extras.after:
+            self._write()
+            try:
+                # Whom it would wait for may be among those that end for it, and whoever is to be waited for may be
+                # wrong: then nobody ends.
+                with self._tx.attempt():
+                    self._take_place(item, holders, extras)
+            except JobdeckError:
+                self._holders = Holders(self._tx, self._items)
+                raise
+        else:
+            self._take_place(item, holders, extras)
         self._holders.take(item)
         self._keys.take(item)
         self._taken.append(item)
         return item.id
+
+    def _take_place(self, item: NewRun, holders: Sequence[Holder], extras: RunExtras) -> None:
+        behind = self._succeed(item, holders, extras)
+        wishes = check_waits(self._tx, item.team_id, extras.after) if extras.after else []
+        self._wait(item, [*wishes, *behind], behind=bool(behind))
 
     def _succeed(self, item: NewRun, holders: Sequence[Holder], extras: RunExtras) -> list[Wish]:
         """Make way for a run where others hold its key: what it has to wait for."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -21,6 +22,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.exc import IntegrityError
 
 from jobdeck.errors import JobdeckError
 from jobdeck.states import TERMINAL, AttemptOutcome, Status
@@ -88,8 +90,22 @@ def finish(tx: Tx, items: Sequence[Finish]) -> Sequence[Ended | JobdeckError]:
 def recover(tx: Tx, items: Sequence[Recover]) -> Sequence[list[Ended] | JobdeckError]:
     """Take runs whose lease has expired from workers that stopped beating; crashes count apart from failures."""
     rows = _expired.all(tx, {"now": tx.now})
-    ended = _write(tx, [(row, _crash(row, tx.now)) for row in rows], actor=items[0].actor)
+    crashes = [(row, _crash(row, tx.now)) for row in rows]
+    try:
+        with tx.attempt():
+            ended = _write(tx, crashes, actor=items[0].actor)
+    except IntegrityError:
+        ended = _one_by_one(tx, crashes, items[0].actor)
     return [ended if index == 0 else [] for index, _ in enumerate(items)]
+
+
+def _one_by_one(tx: Tx, crashes: Sequence[tuple[Any, Ending]], actor: str) -> list[Ended]:
+    """A run that cannot be ended must not keep the others from it."""
+    ended: list[Ended] = []
+    for crash in crashes:
+        with suppress(IntegrityError), tx.attempt():
+            ended += _write(tx, [crash], actor=actor)
+    return ended
 
 
 def _crash(row: Any, now: int) -> Ending:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import or_, select
+from sqlalchemy import ColumnElement, and_, or_, select
 
 from jobdeck.model import NewRun
 from jobdeck.store.schema import HOLDS_DEDUPE, HOLDS_FLIGHT, runs
@@ -21,6 +21,13 @@ from jobdeck.store.transaction import Tx
 def widest(key: str) -> str:
     """The key of a single flight without its digest."""
     return key.rpartition(":")[0] + ":"
+
+
+def stands_against(key: str) -> ColumnElement[bool]:
+    """Active runs whose key is this one, the widest that covers it, or any that it covers."""
+    same = or_(runs.c.flight_key == key, runs.c.flight_key == widest(key))
+    covered = runs.c.flight_key.startswith(key, autoescape=True) if key == widest(key) else same
+    return and_(covered, HOLDS_FLIGHT)
 
 
 class Holder(NamedTuple):

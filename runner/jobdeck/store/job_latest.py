@@ -40,9 +40,14 @@ def _moved(tx: Tx, row: Any, job: Any) -> Any:
         return row
     try:
         definition = parse_definition(json.loads(job.definition))
-        if definition.version_policy is not VersionPolicy.LATEST or not definition.backwards_compatible:
+        if not _wants(definition, row):
             return row
-        values = _values(definition, _overrides(tx, row))
+        facts = tx.conn.execute(select(runs.c.overrides, runs.c.flight_key).where(runs.c.id == row.id)).one()
+        overrides = json.loads(facts.overrides) if facts.overrides else {}
+        # A key that was made of the old params would not be that of the new ones.
+        if overrides.get("pinned") or facts.flight_key is not None:
+            return row
+        values = _values(definition, overrides)
     except (ValidationError, ValueError):
         # A definition that cannot be read keeps nothing from running as it was made.
         return row
@@ -51,9 +56,10 @@ def _moved(tx: Tx, row: Any, job: Any) -> Any:
     return row._replace(**values)
 
 
-def _overrides(tx: Tx, row: Any) -> Mapping[str, Any]:
-    stored = tx.conn.execute(select(runs.c.overrides).where(runs.c.id == row.id)).scalar()
-    return json.loads(stored) if stored else {}
+def _wants(definition: JobDefinition, row: Any) -> bool:
+    """Whether a queued run may move: not to another type, and not past an approval that it would need now."""
+    compatible = definition.version_policy is VersionPolicy.LATEST and definition.backwards_compatible
+    return compatible and definition.type == row.job_type and not definition.requires_approval
 
 
 def _values(definition: JobDefinition, overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,9 +19,9 @@ from jobdeck.clock import from_us, to_us
 from jobdeck.definition import SchedulePart, parse_definition
 from jobdeck.errors import JobdeckError, ValidationError
 from jobdeck.ids import new_id
-from jobdeck.model import NewRun
+from jobdeck.model import JobRef, NewRun
 from jobdeck.store.enqueue import enqueue
-from jobdeck.store.schema import job_versions, jobs, projects, schedules, teams
+from jobdeck.store.schema import job_versions, jobs, projects, runs, schedules, teams
 from jobdeck.store.transaction import Rank, Tx, verb
 from jobdeck.text import clean
 
@@ -107,9 +107,10 @@ def _fire(tx: Tx, item: Fire) -> int:
     )
     if tx.conn.execute(tx.differences.locked(query, by=schedules.c.id)).one_or_none() is None:
         return 0
-    results = enqueue(tx, item.runs)
-    made = [run.id for run, result in zip(item.runs, results, strict=True) if result == run.id]
-    values: dict[str, Any] = {"next_fire_at": _us(item.next_fire_at), "note": _note(item, results)}
+    new = _not_made_yet(tx, item.runs)
+    results = enqueue(tx, new)
+    made = [run.id for run, result in zip(new, results, strict=True) if result == run.id]
+    values: dict[str, Any] = {"next_fire_at": _us(item.next_fire_at), "note": _note(item, new, results)}
     if item.last_fire_at is not None:
         values["last_fire_at"] = to_us(item.last_fire_at)
     if made:
@@ -118,9 +119,24 @@ def _fire(tx: Tx, item: Fire) -> int:
     return len(made)
 
 
-def _note(item: Fire, results: Sequence[UUID | JobdeckError]) -> str | None:
+def _not_made_yet(tx: Tx, new: Sequence[NewRun]) -> list[NewRun]:
+    """Without the fires that have their runs already: a clock that was set back repeats them."""
+    fires = {run.id: to_us(ref.fire_at) for run in new if (ref := _ref(run)) and ref.fire_at}
+    job_ids = {ref.id for run in new if (ref := _ref(run))}
+    query = select(runs.c.fire_at).where(
+        runs.c.job_id.in_(job_ids), runs.c.fire_at.in_(fires.values()), runs.c.fire_at.is_not(None)
+    )
+    known = set(tx.conn.execute(query).scalars()) if fires else set()
+    return [run for run in new if fires.get(run.id) not in known]
+
+
+def _ref(run: NewRun) -> JobRef | None:
+    return None if run.extras is None else run.extras.job
+
+
+def _note(item: Fire, new: Sequence[NewRun], results: Sequence[UUID | JobdeckError]) -> str | None:
     """Why there are fewer runs than fires."""
-    for run, result in zip(item.runs, results, strict=True):
+    for run, result in zip(new, results, strict=True):
         if isinstance(result, JobdeckError):
             return clean(str(result), _NOTE_CHARS)
         if result != run.id:

@@ -373,7 +373,7 @@ run_waits = Table(
     Column("on_id", Id, nullable=False),
     Column("condition", Text, nullable=False),
     Column("open", Boolean, nullable=False, server_default=text("true")),
-    PrimaryKeyConstraint("run_id", "on_id"),
+    PrimaryKeyConstraint("run_id", "on_id", "condition"),
     Index("ix_run_waits_open", "on_id", sqlite_where=text("open"), postgresql_where=text("open")),
     sqlite_with_rowid=False,
 )

@@ -7,7 +7,8 @@ waits in a process joins one transaction; each item gets its own result after th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Flag, IntEnum, auto
 from itertools import groupby
@@ -64,6 +65,18 @@ class Tx:
                 changes[team_id, before] -= runs
             changes[team_id, after] += runs
         return changes
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """What is done inside is done as a whole: an error takes it back, and leaves with the transaction as it was."""
+        moves = len(self._moves)
+        with self.conn.begin_nested() as savepoint:
+            try:
+                yield
+            except BaseException:
+                savepoint.rollback()
+                del self._moves[moves:]
+                raise
 
     def hint(self, hint: Hint) -> None:
         """Tell the others after the commit."""

@@ -11,11 +11,12 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, case, insert, select, update
+from sqlalchemy import Boolean, Connection, and_, bindparam, insert, or_, select, update
 
 from jobdeck.errors import Conflict, NotFound
 from jobdeck.ids import show_id
 from jobdeck.states import TERMINAL, WAITING, Condition, FailureKind, Status
+from jobdeck.store.columns import word
 from jobdeck.store.events import Event, record
 from jobdeck.store.schema import run_waits, runs
 from jobdeck.store.transaction import Hint, Tx
@@ -70,6 +71,8 @@ _END: Final = (
         cancel_requested_at=bindparam("asked_at"),
         cancel_requested_by=bindparam("asked_by"),
         cancel_reason=bindparam("reason"),
+        blocked=0,
+        behind=False,
         revision=runs.c.revision + 1,
     )
 )
@@ -101,20 +104,31 @@ def let_go(tx: Tx, ended: Sequence[tuple[UUID, Status]]) -> None:
     tx.conn.execute(update(run_waits).where(*open_waits).values(open=False))
     met = [row for row in rows if is_met(row.condition, statuses[row.on_id])]
     if met:
-        tx.conn.execute(_FREE, [{"run": row.run_id, "turn": row.condition == Turn.KEY} for row in met])
+        stay = _still_behind(tx, [row.run_id for row in met])
+        tx.conn.execute(_FREE, [{"run": row.run_id, "stays": row.run_id in stay} for row in met])
         tx.hint(Hint.WORK | Hint.CHANGE)
     _give_up(tx, [row for row in rows if row not in met], statuses)
 
 
+# Not IN: a list of values cannot be given many times.
+_WAITS: Final = or_(*(runs.c.status == word(status) for status in sorted(WAITING)))
 _FREE: Final = (
     update(runs)
-    .where(runs.c.id == bindparam("run"), runs.c.status.in_(sorted(WAITING)), runs.c.blocked > 0)
+    .where(runs.c.id == bindparam("run"), _WAITS, runs.c.blocked > 0)
     .values(
         blocked=runs.c.blocked - 1,
-        behind=case((bindparam("turn"), False), else_=runs.c.behind),
+        behind=and_(runs.c.behind, bindparam("stays", type_=Boolean)),
         revision=runs.c.revision + 1,
     )
 )
+
+
+def _still_behind(tx: Tx, run_ids: Sequence[UUID]) -> set[UUID]:
+    """Those of them that are still next under a key that another run holds."""
+    query = select(run_waits.c.run_id).where(
+        run_waits.c.run_id.in_(run_ids), run_waits.c.open, run_waits.c.condition == Turn.KEY
+    )
+    return set(tx.conn.execute(query).scalars())
 
 
 def is_met(condition: str, status: Status) -> bool:
@@ -200,5 +214,9 @@ def store_waits(tx: Tx, run_id: UUID, wishes: Sequence[Wish]) -> int:
 
 def waits_of(conn: Connection, run_id: UUID) -> list[tuple[UUID, str, bool]]:
     """What a run waits or has waited for: the other run, the condition, whether it is still open."""
-    query = select(run_waits).where(run_waits.c.run_id == run_id).order_by(run_waits.c.on_id)
+    query = (
+        select(run_waits)
+        .where(run_waits.c.run_id == run_id)
+        .order_by(run_waits.c.on_id, run_waits.c.condition)
+    )
     return [(row.on_id, row.condition, bool(row.open)) for row in conn.execute(query)]

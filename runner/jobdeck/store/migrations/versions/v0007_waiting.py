@@ -106,7 +106,7 @@ def _make_tables() -> None:
         sa.Column("on_id", Id(), nullable=False),
         sa.Column("condition", sa.Text(), nullable=False),
         sa.Column("open", sa.Boolean(), server_default=sa.text("true"), nullable=False),
-        sa.PrimaryKeyConstraint("run_id", "on_id", name=op.f("pk_run_waits")),
+        sa.PrimaryKeyConstraint("run_id", "on_id", "condition", name=op.f("pk_run_waits")),
         sqlite_with_rowid=False,
     )
     op.create_index(

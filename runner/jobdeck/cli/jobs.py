@@ -191,7 +191,7 @@ def clone(call: Call, slug: Slug, new: Annotated[str, typer.Argument(metavar="NE
 
 
 def enable(call: Call, slugs: Slugs = None, job_type: Type = None) -> None:
-    """Let jobs run: those named, or all enabled or not of a type."""
+    """Let jobs run: those named, or all of a type in the project."""
     _switch(call, slugs or [], job_type, enabled=True)
 
 
@@ -210,7 +210,9 @@ def _switch(call: Call, slugs: list[str], job_type: str | None, *, enabled: bool
 
     async def work(client: Client) -> int:
         if job_type is not None:
-            ids = [job.id for job in await client.jobs.list(JobFilter(job_type=job_type))]
+            project = client.project.slug if client.project else None
+            found = await client.jobs.list(JobFilter(project=project, job_type=job_type))
+            ids = [job.id for job in found if job.project == project]
         else:
             ids = [await client.jobs.resolve(slug) for slug in slugs]
         return await client.jobs.switch(ids, enabled=enabled)

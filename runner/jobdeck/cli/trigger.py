@@ -270,7 +270,7 @@ def _print_run(call: Call, run: Run) -> None:
     if run.deduplicated:
         say("it stands for this request already; nothing new was made")
     if run.held_reason:
-        say(f"it waits: {run.held_reason}")
+        say(f"held: {run.held_reason}")
 
 
 async def _many(call: Call, client: Client, request: _Request, params: Mapping[str, Any], count: int) -> int:

@@ -10,10 +10,10 @@ import pytest
 from tests.acceptance.deck import Deck
 
 
-def as_bob(deck: Deck, *arguments: str) -> Any:
+def as_bob(deck: Deck, *arguments: str, actor: str = "bob") -> Any:
     """A command of somebody else."""
     before = dict(deck.settings)
-    deck.settings["JOBDECK_ACTOR"] = "bob"
+    deck.settings["JOBDECK_ACTOR"] = actor
     try:
         return deck.run(*arguments)
     finally:
@@ -169,7 +169,8 @@ def test_why_and_what_happened(deck: Deck) -> None:
     for reason in deck.json("why", run)[:2]:
         assert as_bob(deck, *reason["command"].split()[1:]).returncode == 0
     assert [reason["kind"] for reason in deck.json("why", run)] == ["approval", "worker"]
-    assert as_bob(deck, "runs", "approve", run).returncode == 0
+    assert as_bob(deck, "runs", "approve", run).returncode == 6, "bob has changed it"
+    assert as_bob(deck, "runs", "approve", run, actor="eve").returncode == 0
     assert deck.worker("--drain").wait(60) == 0, deck.log_of(0)
     told = deck.json("runs", "show", run, "--events")["events"]
     assert [event["kind"] for event in told] == [

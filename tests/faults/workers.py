@@ -175,5 +175,5 @@ def as_toml(settings: Mapping[str, Any], within: str = "") -> str:
     lines = [f"{key} = {json.dumps(value)}" for key, value in plain.items()]
     for name, table in settings.items():
         if isinstance(table, Mapping):
-            lines += [f"\n[{within}{name}]", as_toml(table, f"{within}{name}.")]
+            lines += [f"\n[{within}{name}]", as_toml(table, f"{within}{name}.").rstrip("\n")]
     return "\n".join(lines) + "\n"

@@ -21,7 +21,7 @@ from jobdeck.errors import (
     VersionConflict,
 )
 from jobdeck.ids import new_id
-from jobdeck.model import JobFilter, JobSpec, PlanAction
+from jobdeck.model import JobFilter, JobRef, JobSpec, PlanAction, RunExtras
 from jobdeck.states import Status
 from jobdeck.store.approvals import Decide, approve
 from jobdeck.store.claim import ClaimedRun
@@ -408,3 +408,13 @@ async def test_equal_in_python_is_not_equal(client: Client) -> None:
     await client.jobs.create("nightly", {"type": "sync", "params": {"flag": 1}})
     (step,) = await client.jobs.plan([JobSpec("nightly", {"type": "sync", "params": {"flag": True}})])
     assert step.action is PlanAction.UPDATE
+
+
+async def test_a_run_is_of_a_job_of_its_own_team(client: Client, deck: Deck) -> None:
+    """The store itself makes none of a foreign job: it is as one that does not exist."""
+    job = await client.jobs.create("nightly", SYNC)
+    other = await team_of(deck.database, "other")
+    for job_id in (job.id, new_id()):
+        with pytest.raises(NotFound, match=r"no job job_\w+ in this team$"):
+            await other.enqueue(extras=RunExtras(job=JobRef(job_id, 1, None)))
+    assert await deck.rows(runs) == []

@@ -68,7 +68,7 @@ class _Batch:
     def _place(self, item: NewRun) -> UUID:
         extras = item.extras or _NO_EXTRAS
         if extras.job is not None:
-            self._jobs.check(extras.job)
+            self._jobs.check(item.team_id, extras.job)
         standing = self._keys.run_of(item)
         if standing is not None:
             return _stand_in(item, standing, extras.on_conflict or OnConflict.RETURN_EXISTING)

@@ -1,0 +1,39 @@
+"""The tables. Times are integer microseconds since 1970 UTC by the database's clock; JSON is text."""
+
+from __future__ import annotations
+
+from jobdeck.store.schema.attempts import attempts, checkpoints, leases, run_events, run_logs
+from jobdeck.store.schema.base import metadata
+from jobdeck.store.schema.bookkeeping import commit_marks, run_counts
+from jobdeck.store.schema.fleet import job_types, workers
+from jobdeck.store.schema.jobs import job_versions, jobs, schedules
+from jobdeck.store.schema.keys_and_waits import run_keys, run_waits
+from jobdeck.store.schema.runs import EXPIRES, HOLDS_DEDUPE, HOLDS_FLIGHT, LISTED, OF_JOB, ORDINARY, runs
+from jobdeck.store.schema.scopes import projects, teams
+
+__all__ = [
+    "EXPIRES",
+    "HOLDS_DEDUPE",
+    "HOLDS_FLIGHT",
+    "LISTED",
+    "OF_JOB",
+    "ORDINARY",
+    "attempts",
+    "checkpoints",
+    "commit_marks",
+    "job_types",
+    "job_versions",
+    "jobs",
+    "leases",
+    "metadata",
+    "projects",
+    "run_counts",
+    "run_events",
+    "run_keys",
+    "run_logs",
+    "run_waits",
+    "runs",
+    "schedules",
+    "teams",
+    "workers",
+]

@@ -44,7 +44,7 @@ async def test_it_runs_only_when_approved(deck: Deck) -> None:
     assert (run.status, run.approved_by, run.requires_approval) == (Status.PENDING, "bob", True)
     assert run.approved_at is not None
     (claimed,) = await deck.claim(5)
-    assert claimed.approved_hash == run.request_hash == request_hash("sync", None, claimed.params)
+    assert claimed.rare.approved_hash == run.request_hash == request_hash("sync", None, claimed.params)
     assert await kinds(deck, run_id) == ["enqueued", "approved"]
 
 
@@ -155,8 +155,10 @@ async def test_a_row_changed_by_hand_is_seen_by_the_worker(deck: Deck) -> None:
     await deck.database.write(approve, decide(deck, run_id))
     await deck.set_run(run_id, params='{"all":true}')
     (claimed,) = await deck.claim(5)
-    assert claimed.approved_hash != request_hash(claimed.job_type, claimed.job_version, claimed.params)
-    assert (await deck.rows(runs, id=run_id))[0]["approved_hash"] == claimed.approved_hash
+    assert claimed.rare.approved_hash != request_hash(
+        claimed.job_type, claimed.rare.job_version, claimed.params
+    )
+    assert (await deck.rows(runs, id=run_id))[0]["approved_hash"] == claimed.rare.approved_hash
 
 
 @pytest.mark.parametrize("how", ["reject", "cancel", "expire"])
@@ -185,7 +187,7 @@ async def test_an_approved_run_that_is_retried(deck: Deck) -> None:
     await deck.finish(claimed, AttemptOutcome.ERROR)
     await deck.retry(run_id)
     (claimed,) = await deck.claim()
-    assert claimed.approved_hash is not None
+    assert claimed.rare.approved_hash is not None
 
 
 async def test_nobody_approves_their_own_change(deck: Deck) -> None:

@@ -326,11 +326,11 @@ async def test_queued_runs_and_newer_versions(client: Client, deck: Deck) -> Non
     found = {run.id: run for run in await deck.claim(5)}
     assert len(found) == 3
     (old,) = [run for run in found.values() if run.id not in (plain.id, stated.id)]
-    assert (old.params, old.job_version) == ('{"source":"crm","pages":2}', 1)
+    assert (old.params, old.rare.job_version) == ('{"source":"crm","pages":2}', 1)
     moved = await client.runs.show(plain.id)
     assert (moved.params, moved.job_version, moved.max_attempts) == ({"source": "shop", "pages": 3}, 2, 8)
     assert found[plain.id].params == '{"source":"shop","pages":3}'
-    assert (found[plain.id].max_attempts, found[plain.id].job_version) == (8, 2)
+    assert (found[plain.id].max_attempts, found[plain.id].rare.job_version) == (8, 2)
     kept = await client.runs.show(stated.id)
     assert (kept.params, kept.job_version, kept.max_attempts) == ({"source": "shop", "pages": 9}, 2, 2)
 
@@ -344,9 +344,9 @@ async def test_a_version_that_queued_runs_must_not_take(client: Client, deck: De
     await client.jobs.update(
         job.id, {"priority": 1, "params": {"source": "new"}, "backwards_compatible": False}
     )
-    assert (await claimed(deck)).job_version == 1
+    assert (await claimed(deck)).rare.job_version == 1
     await client.jobs.update(job.id, {"backwards_compatible": None})
-    assert (await claimed(deck)).job_version == 1
+    assert (await claimed(deck)).rare.job_version == 1
 
 
 async def test_files_are_applied(client: Client, deck: Deck) -> None:

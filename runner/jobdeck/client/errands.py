@@ -39,7 +39,7 @@ class Errands:
             params,
             **options,
             parent_run_id=run.id,
-            lineage_depth=run.lineage_depth + 1,
+            lineage_depth=run.rare.lineage_depth + 1,
             triggered_by=f"parent:{show_id('run', run.id)}",
         )
 

@@ -80,7 +80,7 @@ class Execution:
     @property
     def backoff(self) -> Backoff:
         """That of the run where it has one, else that of its job type."""
-        stated = self.run.backoff
+        stated = self.run.rare.backoff
         if stated is not None:
             # A row that has been tampered with must not keep an outcome from being stored.
             with suppress(ValueError, ValidationError):

@@ -68,9 +68,9 @@ async def _with_secrets(params_json: str) -> Any:
 
 def _is_what_was_approved(run: ClaimedRun) -> bool:
     # Rows are hostile: whoever may write to the database may not thereby run under another one's approval.
-    if not run.requires_approval:
+    if not run.rare.requires_approval:
         return True
-    return run.approved_hash == request_hash(run.job_type, run.job_version, run.params)
+    return run.rare.approved_hash == request_hash(run.job_type, run.rare.job_version, run.params)
 
 
 async def _call(plugin: Plugin, ctx: RunContext, params: BaseModel, params_json: str) -> Any:

@@ -36,6 +36,7 @@ from jobdeck.store.columns import word
 from jobdeck.store.differences import Differences
 from jobdeck.store.given import Rows
 from jobdeck.store.job_latest import with_latest_versions
+from jobdeck.store.rare_facts import COMMON, HAS_RARE, RareFacts, rare_facts
 from jobdeck.store.schema import checkpoints, leases, projects, runs, teams
 from jobdeck.store.statement import statement
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
@@ -45,8 +46,7 @@ _NOW: ColumnElement[int] = bindparam("now", type_=BigInteger)
 _MOST: ColumnElement[int] = bindparam("most", type_=Integer)
 _TAKEN = (
     "id", "fence", "attempt", "team_id", "project_id", "job_type", "queue", "params", "max_attempts", "failures",
-    "crash_count", "timeout_s", "debug_mode", "log_bytes", "priority", "due_at", "job_version", "approved_hash",
-    "lineage_depth", "backoff", "job_id", "requires_approval",
+    "crash_count", "timeout_s", "debug_mode", "log_bytes", "priority", "due_at",
 )  # fmt: skip
 _ORDER = ("id", "team_id", "priority", "due_at")
 _LANE = ("team_id", "queue", "job_type", "gate", "priority")
@@ -85,13 +85,7 @@ class ClaimedRun(NamedTuple):
     log_bytes: int
     resume: str | None
     lease_until: int
-    lineage_depth: int = 0
-    backoff: str | None = None
-    """JSON of its own backoff, where it has one."""
-    job_version: int | None = None
-    requires_approval: bool = False
-    approved_hash: str | None = None
-    """What was approved, where it had to be: see `jobdeck.approval`."""
+    rare: RareFacts = COMMON
 
 
 @verb(Rank.CLAIM)
@@ -122,7 +116,8 @@ def _claim_for(tx: Tx, request: Claim) -> list[ClaimedRun]:
         return []
     for row in rows:
         tx.count(row.team_id, row.job_type, Status.PENDING, Status.RUNNING)
-    rows = with_latest_versions(tx, rows)
+    rare = rare_facts(tx, [row.id for row in rows if row.rare])
+    rows = with_latest_versions(tx, rows, rare)
     rows.sort(key=lambda row: (row.priority, row.due_at, row.id))
     tx.hint(Hint.CHANGE)
     if not tx.differences.queries_change:
@@ -130,7 +125,7 @@ def _claim_for(tx: Tx, request: Claim) -> list[ClaimedRun]:
         _leases.write(tx, [(row.id, row.team_id, row.fence, row.log_bytes, *shared) for row in rows])
     resumes = _resumes(tx, [row.id for row in rows if row.attempt > 1])
     slugs = _slugs_of(tx, rows)
-    return [_claimed(row, lease_until, resumes, slugs) for row in rows]
+    return [_claimed(row, lease_until, resumes, slugs, rare.get(row.id, COMMON)) for row in rows]
 
 
 _OF_RUN = {"run_id": "id", "team_id": "team_id", "fence": "fence", "log_bytes": "log_bytes"}
@@ -153,7 +148,7 @@ def _statement(differences: Differences, some_queues: bool) -> Update:
             expires_at=null(),
             revision=runs.c.revision + 1,
         )
-        .returning(*(runs.c[name] for name in _TAKEN))
+        .returning(*(runs.c[name] for name in _TAKEN), HAS_RARE.label("rare"))
     )
 
 
@@ -287,7 +282,9 @@ def _resumes(tx: Tx, ids: list[UUID]) -> dict[UUID, str]:
     return {row.run_id: row.state for row in _states.all(tx, {"ids": ids})} if ids else {}
 
 
-def _claimed(row: Any, lease_until: int, resumes: dict[UUID, str], slugs: dict[UUID, str]) -> ClaimedRun:
+def _claimed(
+    row: Any, lease_until: int, resumes: dict[UUID, str], slugs: dict[UUID, str], rare: RareFacts
+) -> ClaimedRun:
     return ClaimedRun(
         id=row.id,
         fence=row.fence,
@@ -307,9 +304,5 @@ def _claimed(row: Any, lease_until: int, resumes: dict[UUID, str], slugs: dict[U
         log_bytes=row.log_bytes,
         resume=resumes.get(row.id),
         lease_until=lease_until,
-        lineage_depth=row.lineage_depth,
-        backoff=row.backoff,
-        job_version=row.job_version,
-        requires_approval=row.requires_approval,
-        approved_hash=row.approved_hash,
+        rare=rare,
     )

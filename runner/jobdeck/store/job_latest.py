@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import and_, select, update
 
@@ -12,16 +13,17 @@ from jobdeck.definition import JobDefinition, VersionPolicy, merged_params, pars
 from jobdeck.errors import ValidationError
 from jobdeck.jsonio import dumps
 from jobdeck.limits import PARAMS_BYTES
+from jobdeck.store.rare_facts import COMMON, RareFacts
 from jobdeck.store.schema import job_versions, jobs, runs
 from jobdeck.store.transaction import Tx
 
 
-def with_latest_versions(tx: Tx, rows: Sequence[Any]) -> list[Any]:
-    """The claimed rows, as the newest versions of their jobs have them where those say so.
+def with_latest_versions(tx: Tx, rows: Sequence[Any], rare: dict[UUID, RareFacts]) -> list[Any]:
+    """The claimed rows, as the newest versions of their jobs have them where those say so; `rare` follows them.
 
     What the trigger stated itself goes before every version. What was approved stays as it was approved.
     """
-    wanted = {row.job_id for row in rows if row.job_id is not None and row.approved_hash is None}
+    wanted = {facts.job_id for facts in rare.values() if facts.job_id is not None and not facts.approved_hash}
     if not wanted:
         return list(rows)
     query = (
@@ -32,20 +34,22 @@ def with_latest_versions(tx: Tx, rows: Sequence[Any]) -> list[Any]:
         .where(jobs.c.id.in_(wanted))
     )
     newest = {row.id: row for row in tx.conn.execute(query)}
-    return [_moved(tx, row, newest.get(row.job_id)) for row in rows]
+    return [_moved(tx, row, rare, newest) for row in rows]
 
 
-def _moved(tx: Tx, row: Any, job: Any) -> Any:
-    if job is None or row.approved_hash is not None or job.version == row.job_version:
+def _moved(tx: Tx, row: Any, rare: dict[UUID, RareFacts], newest: Mapping[UUID, Any]) -> Any:
+    facts = rare.get(row.id, COMMON)
+    job = None if facts.job_id is None else newest.get(facts.job_id)
+    if job is None or facts.approved_hash is not None or job.version == facts.job_version:
         return row
     try:
         definition = parse_definition(json.loads(job.definition))
         if not _wants(definition, row):
             return row
-        facts = tx.conn.execute(select(runs.c.overrides, runs.c.flight_key).where(runs.c.id == row.id)).one()
-        overrides = json.loads(facts.overrides) if facts.overrides else {}
+        stated = tx.conn.execute(select(runs.c.overrides, runs.c.flight_key).where(runs.c.id == row.id)).one()
+        overrides = json.loads(stated.overrides) if stated.overrides else {}
         # A key that was made of the old params would not be that of the new ones.
-        if overrides.get("pinned") or facts.flight_key is not None:
+        if overrides.get("pinned") or stated.flight_key is not None:
             return row
         values = _values(definition, overrides)
     except (ValidationError, ValueError):
@@ -53,7 +57,8 @@ def _moved(tx: Tx, row: Any, job: Any) -> Any:
         return row
     values["job_version"] = job.version
     tx.conn.execute(update(runs).where(runs.c.id == row.id).values(values))
-    return row._replace(**values)
+    rare[row.id] = facts._replace(**{name: value for name, value in values.items() if name in facts._fields})
+    return row._replace(**{name: value for name, value in values.items() if name in row._fields})
 
 
 def _wants(definition: JobDefinition, row: Any) -> bool:

@@ -15,7 +15,7 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from jobdeck import jsonio, limits
-from jobdeck.cron import CronSchedule
+from jobdeck.cron import CronSchedule, ExecutionWindow
 from jobdeck.durations import Duration
 from jobdeck.errors import ValidationError
 from jobdeck.retry import Backoff, Growth, checked
@@ -110,6 +110,48 @@ class SchedulePart(Part):
         return CronSchedule(self.cron, self.timezone, jitter=self.jitter, key=key)
 
 
+class RatePart(Part):
+    """At most so many runs begin in any stretch of time of this length."""
+
+    max: Annotated[int, Field(ge=1, le=limits.RATE_MAX)]
+    window: Duration
+
+    @field_validator("window")
+    @classmethod
+    def _in_bounds(cls, value: timedelta) -> timedelta:
+        if not 1 <= value.total_seconds() <= limits.RATE_WINDOW_MAX:
+            raise ValueError("a rate window lies between 1s and 1d")
+        return value
+
+
+class NamedRatePart(RatePart):
+    """A rate that jobs of a team share by its name; each may state its own number."""
+
+    name: Label
+
+
+class WindowPart(Part):
+    """The minutes in which runs may begin: see `jobdeck.cron.ExecutionWindow`."""
+
+    cron: str
+    timezone: str = "UTC"
+
+    @model_validator(mode="after")
+    def _can_open(self) -> Self:
+        try:
+            self.window().check(datetime.now(UTC))
+        except ValidationError as error:
+            raise ValueError(f"{error.field}: {error}") from None
+        return self
+
+    def window(self) -> ExecutionWindow:
+        """The window. Raises ValidationError."""
+        return ExecutionWindow(self.cron, self.timezone)
+
+
+Concurrency = Annotated[int, Field(ge=1, le=limits.CONCURRENCY_MAX)]
+
+
 class JobDefinition(Part):
     """Everything about a job but its slug, its project and whether it is enabled."""
 
@@ -138,6 +180,15 @@ class JobDefinition(Part):
     requires_approval: bool = False
     notify: bool = False
     on_conflict: OnConflict | None = None
+    max_concurrency: Concurrency | None = None
+    """Runs of the job that run at the same time, on all workers together."""
+    concurrency_key: Annotated[str, Field(min_length=1, max_length=limits.KEY_CHARS)] | None = None
+    """The key of runs whose trigger states none."""
+    max_concurrency_per_key: Concurrency | None = None
+    """None: runs with the same key run one after the other."""
+    rate_limit: RatePart | None = None
+    rate_limit_keys: Annotated[tuple[NamedRatePart, ...], Field(max_length=limits.RATE_KEYS)] = ()
+    execution_window: WindowPart | None = None
     schedule: SchedulePart | None = None
     version_policy: VersionPolicy = VersionPolicy.PIN
     backwards_compatible: bool = True

@@ -50,6 +50,11 @@ AFTER_RUNS: Final = 100
 """Runs that one run may wait for."""
 LINEAGE_MAX: Final = 100
 """Generations of child runs: more is taken for a handler that calls itself for ever."""
+CONCURRENCY_MAX: Final = 10_000
+RATE_MAX: Final = 10_000
+RATE_WINDOW_MAX: Final = 86_400
+RATE_KEYS: Final = 8
+"""Named rate limits that one job may stand under."""
 ENQUEUE_BATCH: Final = 10_000
 DEFINITION_BATCH: Final = 100
 

@@ -12,7 +12,7 @@ from uuid import UUID
 from jobdeck import limits
 from jobdeck.errors import JobdeckError
 from jobdeck.ids import show_id
-from jobdeck.states import Condition, FailureKind, OnConflict, Status
+from jobdeck.states import Condition, FailureKind, OnConflict, PauseKind, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +201,8 @@ class RunExtras(NamedTuple):
     """JSON of its own backoff."""
     after: tuple[tuple[UUID, Condition], ...] = ()
     """Runs whose end it waits for."""
+    concurrency_key: str | None = None
+    """Runs of one job, or of one type without a job, that have the same key share its places."""
     job: JobRef | None = None
 
 
@@ -333,6 +335,7 @@ class Run:
     """What an approval of it as it is now stands for; of whole records of what needs one."""
     idempotency_key: str | None = None
     dedupe_key: str | None = None
+    concurrency_key: str | None = None
     continuation_of: UUID | None = None
     job_id: UUID | None = None
     job: str | None = None
@@ -377,6 +380,34 @@ class Reason:
     kind: str
     text: str
     command: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Nothing of what it names begins until it is over; what runs goes on."""
+
+    id: UUID
+    kind: PauseKind
+    name: str
+    """Of the queue, the job type or the job; of the team; empty for everything."""
+    reason: str | None
+    actor: str
+    at: datetime
+    until: datetime | None
+    """None: until somebody resumes it."""
+    gate: int | None = None
+    """Of a job: what the store knows its runs by."""
+
+    def holds(self, queue: str, job_type: str, gate: int) -> bool:
+        """Whether it holds a run of this queue, type and gate of the team back."""
+        match self.kind:
+            case PauseKind.QUEUE:
+                return self.name == queue
+            case PauseKind.TYPE:
+                return self.name == job_type
+            case PauseKind.JOB:
+                return self.gate == gate
+        return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,17 @@ class Label(StrEnum):
     HELD = "held"
 
 
+class PauseKind(StrEnum):
+    """What a pause holds back."""
+
+    ALL = "all"
+    """Everything, of all teams."""
+    TEAM = "team"
+    QUEUE = "queue"
+    TYPE = "type"
+    JOB = "job"
+
+
 class FailureKind(StrEnum):
     """Why a run or an attempt did not complete."""
 

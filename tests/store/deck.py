@@ -24,7 +24,7 @@ from jobdeck.model import (
 )
 from jobdeck.states import AttemptOutcome, Status
 from jobdeck.store import changes, detail, listing
-from jobdeck.store.claim import Claim, ClaimedRun, claim
+from jobdeck.store.claim import FIRST_TEAM, Claim, ClaimedRun, claim
 from jobdeck.store.database import Database
 from jobdeck.store.enqueue import enqueue
 from jobdeck.store.expiry import Expire, expire
@@ -84,8 +84,10 @@ class Deck:
         types: tuple[str, ...] = ("sync",),
         queues: tuple[str, ...] = (),
         lease: float = LEASE,
+        last_team: UUID | None = None,
     ) -> list[ClaimedRun]:
-        item = Claim(worker, "host:1", limit, int(lease * 1_000_000), types, queues)
+        turn = FIRST_TEAM if last_team is None else last_team
+        item = Claim(worker, "host:1", limit, int(lease * 1_000_000), types, queues, turn)
         return await self.database.write(claim, item)
 
     async def started(self, **facts: Any) -> ClaimedRun:

@@ -182,6 +182,9 @@ def test_what_is_stored_is_what_was_said() -> None:
         "timeout": "90s", "max_attempts": 7,
         "backoff": {"growth": "linear", "base": 5.0}, "tags": {"k": "v"}, "metadata": {"m": [1]},
         "environment": "prod", "group": "g", "requires_approval": True, "notify": True, "on_conflict": "reject",
+        "max_concurrency": 3, "concurrency_key": "crm", "max_concurrency_per_key": 2,
+        "rate_limit": {"max": 20, "window": "10s"}, "rate_limit_keys": [{"name": "api", "max": 5, "window": "1m"}],
+        "execution_window": {"cron": "* 9-17 * * 1-5", "timezone": "Europe/London"},
         "version_policy": "latest", "backwards_compatible": False,
         "schedule": {"cron": "0 2 * * *", "timezone": "Europe/London", "jitter": 60, "catch_up": "all"},
     }  # fmt: skip

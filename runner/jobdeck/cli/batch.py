@@ -23,7 +23,7 @@ _LINE_BYTES = limits.PARAMS_BYTES + 2 * limits.METADATA_BYTES
 _DURATIONS = ("delay", "ttl", "timeout", "dedupe_window")
 _AS_IT_IS = (
     "queue", "priority", "max_attempts", "name", "tags", "metadata", "notify", "debug_mode", "requires_approval",
-    "idempotency_key", "dedupe_key", "on_conflict",
+    "idempotency_key", "dedupe_key", "concurrency_key", "on_conflict",
 )  # fmt: skip
 _KNOWN = ("type", "params", "at", "after", "backoff", *_DURATIONS, *_AS_IT_IS)
 
@@ -122,7 +122,9 @@ def _backoff(given: Any) -> Backoff:
 
 
 _TYPES: Mapping[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("queue", "name", "idempotency_key", "dedupe_key", "on_conflict"), str),
+    **dict.fromkeys(
+        ("queue", "name", "idempotency_key", "dedupe_key", "concurrency_key", "on_conflict"), str
+    ),
     **dict.fromkeys(("priority", "max_attempts"), int),
     **dict.fromkeys(("tags", "metadata"), dict),
     **dict.fromkeys(("notify", "debug_mode", "requires_approval"), bool),

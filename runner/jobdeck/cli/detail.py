@@ -69,7 +69,11 @@ def _lineage(run: Run) -> Iterator[str]:
         yield _line("again", f"continues {show_id('run', run.continuation_of)}")
     if run.parent_run_id:
         yield _line("parent", show_id("run", run.parent_run_id))
-    for name, key in (("idempotency", run.idempotency_key), ("dedupe", run.dedupe_key)):
+    for name, key in (
+        ("idempotency", run.idempotency_key),
+        ("dedupe", run.dedupe_key),
+        ("concurrency", run.concurrency_key),
+    ):
         if key:
             yield _line(name, key)
 

@@ -18,6 +18,7 @@ from jobdeck.model import (
     JobType,
     JobVersion,
     LogEntry,
+    Pause,
     PlanStep,
     Progress,
     Project,
@@ -44,6 +45,7 @@ def run_json(run: Run) -> Json:
         "approved_by": run.approved_by,
         "idempotency_key": run.idempotency_key,
         "dedupe_key": run.dedupe_key,
+        "concurrency_key": run.concurrency_key,
         "deduplicated": run.deduplicated,
         "continuation_of": _id("run", run.continuation_of),
         "job_id": _id("job", run.job_id),
@@ -190,6 +192,19 @@ def event_json(event: RunEvent) -> Json:
 def reason_json(reason: Reason) -> Json:
     """One thing that a run waits for."""
     return {"kind": reason.kind, "text": reason.text, "command": reason.command}
+
+
+def pause_json(pause: Pause) -> Json:
+    """What is held back, by whom and why."""
+    return {
+        "id": show_id("pause", pause.id),
+        "kind": str(pause.kind),
+        "name": pause.name,
+        "reason": pause.reason,
+        "actor": pause.actor,
+        "at": iso(pause.at),
+        "until": iso(pause.until),
+    }
 
 
 def cancel_json(reply: CancelReply) -> Json:

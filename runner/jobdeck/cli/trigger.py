@@ -96,6 +96,10 @@ def trigger(
         str | None,
         typer.Option("--dedupe-key", metavar="KEY", help="No second active run of the type with this key."),
     ] = None,
+    concurrency_key: Annotated[
+        str | None,
+        typer.Option("--concurrency-key", metavar="KEY", help="Runs of a job with this key take turns."),
+    ] = None,
     dedupe_window: Annotated[
         str | None,
         typer.Option("--dedupe-window", metavar="10m", help="The dedupe key stands so long instead."),
@@ -156,6 +160,7 @@ def trigger(
         "requires_approval": needs_approval,
         "idempotency_key": idempotency_key,
         "dedupe_key": dedupe_key,
+        "concurrency_key": concurrency_key,
         "dedupe_window": read.duration(dedupe_window),
         "on_conflict": on_conflict,
     }

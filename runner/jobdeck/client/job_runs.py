@@ -102,6 +102,7 @@ def _options(definition: JobDefinition, stated: Mapping[str, Any]) -> RunOptions
         "requires_approval": definition.requires_approval,
         "notify": definition.notify,
         "on_conflict": definition.on_conflict,
+        "concurrency_key": definition.concurrency_key,
     }
     # A time that is stated is one, and leaves no room for the job's delay.
     if "at" not in stated:

@@ -173,4 +173,5 @@ def _same_again(old: Run) -> dict[str, Any]:
         "tags": old.tags,
         "metadata": old.metadata,
         "notify": old.notify,
+        "concurrency_key": old.concurrency_key,
     }

@@ -47,6 +47,8 @@ class RunOptions:
     """While a run of the type with this key is active, or for `dedupe_window`, there is no second one."""
     dedupe_window: timedelta | None = None
     on_conflict: OnConflict | None = None
+    concurrency_key: str | None = None
+    """Runs of one job with the same key run one after the other, or as many at a time as the job says."""
     continuation_of: UUID | None = None
     parent_run_id: UUID | None = None
     lineage_depth: int = 0
@@ -91,6 +93,7 @@ def extras_of(options: RunOptions, *, single_flight: bool) -> RunExtras | None:
         continuation_of=options.continuation_of,
         backoff=None if options.backoff is None else json.dumps(checked(options.backoff).facts()),
         after=_after(options.after),
+        concurrency_key=_key("concurrency_key", options.concurrency_key),
     )
     return None if extras == RunExtras() else extras
 

@@ -28,7 +28,7 @@ from jobdeck.errors import DatabaseError, JobdeckError
 from jobdeck.ids import show_id
 from jobdeck.states import AttemptOutcome
 from jobdeck.store.batch import Part, Results
-from jobdeck.store.claim import Claim, ClaimedRun, claim
+from jobdeck.store.claim import FIRST_TEAM, Claim, ClaimedRun, claim
 from jobdeck.store.drain import nothing_left
 from jobdeck.store.finish import Finish, finish
 from jobdeck.verdict import Ending
@@ -83,6 +83,7 @@ class Pump:
         self._store_pauses = False
         self._say_after = 0.0
         self._failure: Exception | None = None
+        self._last_team = FIRST_TEAM
         self._poll = options.poll
         self._look_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -235,6 +236,7 @@ class Pump:
             lease_us=self._options.lease_us,
             job_types=tuple(self._parts.plugins.by_type),
             queues=self._options.queues,
+            last_team=self._last_team,
         )
 
     def _send(self, move: _Move) -> None:
@@ -309,6 +311,7 @@ class Pump:
         if len(result) < request.limit:
             self._looked = max(self._looked, move.news)
         if result:
+            self._last_team = result[-1].team_id
             self._plan_look(_POLL_MIN)
             self._start(result, move.sent_at)
 

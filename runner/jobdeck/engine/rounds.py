@@ -10,6 +10,8 @@ from jobdeck.clock import from_us
 from jobdeck.engine.options import PlanFire
 from jobdeck.errors import DatabaseError, JobdeckError
 from jobdeck.ids import show_id
+from jobdeck.store.control.known import any_controlled
+from jobdeck.store.control.turns import CallWaiting, call_waiting
 from jobdeck.store.database import Database
 from jobdeck.store.expiry import Expire, expire
 from jobdeck.store.finish import Recover, recover
@@ -35,6 +37,15 @@ class Rounds:
     async def expire(self) -> int:
         """End runs whose time to live is over; how many."""
         return await self._survived("expiry", lambda: self._database.write(expire, Expire(actor="system")))
+
+    async def call_waiting(self) -> int:
+        """Let runs come for which a place under their key is free; how many. Pauses that are over are forgotten."""
+        return await self._survived("turns under keys", self._call_waiting)
+
+    async def _call_waiting(self) -> int:
+        if not await self._database.read(any_controlled):
+            return 0
+        return await self._database.write(call_waiting, CallWaiting())
 
     async def fire(self) -> int:
         """Make the runs of schedules whose time has come; how many."""

@@ -18,6 +18,8 @@ _TRY_AGAIN = 0.5
 # Seconds. No run begins after its time to live, whenever somebody looks; this is how soon that is told.
 _EXPIRE_EVERY = 5.0
 _FIRE_EVERY = 1.0
+# What ends calls the next one at once; this is for whatever else frees a place.
+_CALL_EVERY = 2.0
 
 
 class Upkeep:
@@ -65,6 +67,7 @@ class Upkeep:
             self._every(max(lease / 3, 0.5), self._rounds.recover),
             self._every(_EXPIRE_EVERY, self._rounds.expire),
             self._every(_FIRE_EVERY, self._rounds.fire),
+            self._every(_CALL_EVERY, self._rounds.call_waiting),
             self._every(self._options.report_every, self._reporter.flush),
             self._every(min(lease / 6, 0.5), self._watch),
             self._watch_cancels(),

@@ -1,30 +1,27 @@
 """Claim: as many due runs as a worker has free slots, in one statement.
 
-Runs that are ready stand in lanes (team, queue, job type, gate, priority). A loose index scan finds the lanes without
-touching what waits in them; of each lane at most `limit` due runs are looked at. Teams then take turns; inside a team
-the order is priority, due time, id. So neither 100,000 runs of one team nor of an unknown type slow a claim down.
+Of each lane (see `jobdeck.store.lanes`) at most `limit` due runs are looked at. Teams take turns, over the claims of a
+worker too; inside a team the order is priority, due time, id. So neither 100,000 runs of one team nor of an unknown
+type slow a claim down or keep another team waiting.
+
+Where nothing is limited or paused, one statement chooses and takes. Else `jobdeck.store.control` chooses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import (
-    BigInteger,
     ColumnElement,
     CompoundSelect,
-    FromClause,
-    Integer,
-    ScalarSelect,
     Select,
     Update,
     bindparam,
     func,
     insert,
-    literal_column,
     null,
     select,
     update,
@@ -32,24 +29,23 @@ from sqlalchemy import (
 
 from jobdeck.errors import JobdeckError
 from jobdeck.states import Status
-from jobdeck.store.columns import word
+from jobdeck.store.columns import Id
+from jobdeck.store.control.choose import choose
+from jobdeck.store.control.known import is_controlled, uncontrolled
 from jobdeck.store.differences import Differences
 from jobdeck.store.given import Rows
 from jobdeck.store.job_latest import with_latest_versions
+from jobdeck.store.lanes import MOST, NOW, candidates, heads
 from jobdeck.store.rare_facts import COMMON, HAS_RARE, RareFacts, rare_facts
 from jobdeck.store.schema import checkpoints, leases, projects, runs, teams
 from jobdeck.store.statement import statement
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
 
-_PENDING: ColumnElement[str] = word(Status.PENDING)
-_NOW: ColumnElement[int] = bindparam("now", type_=BigInteger)
-_MOST: ColumnElement[int] = bindparam("most", type_=Integer)
 _TAKEN = (
     "id", "fence", "attempt", "team_id", "project_id", "job_type", "queue", "params", "max_attempts", "failures",
     "crash_count", "timeout_s", "debug_mode", "log_bytes", "priority", "due_at",
 )  # fmt: skip
-_ORDER = ("id", "team_id", "priority", "due_at")
-_LANE = ("team_id", "queue", "job_type", "gate", "priority")
+FIRST_TEAM: Final = UUID(int=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +58,8 @@ class Claim:
     lease_us: int
     job_types: tuple[str, ...]
     queues: tuple[str, ...] = ()
+    last_team: UUID = FIRST_TEAM
+    """Whose run it took last: the turn goes on after this team."""
 
 
 class ClaimedRun(NamedTuple):
@@ -110,8 +108,9 @@ def _claim_for(tx: Tx, request: Claim) -> list[ClaimedRun]:
         "most": request.limit,
         "job_types": request.job_types,
         "queues": request.queues,
+        "last_team": request.last_team,
     }
-    rows = (_take_of_queues if request.queues else _take).all(tx, bound)
+    rows = _take_chosen(tx, bound) if is_controlled(tx) else _take_free(tx, bound)
     if not rows:
         return []
     for row in rows:
@@ -133,17 +132,26 @@ _OF_CLAIM = ("worker_id", "worker", "claimed_at", "beat_at", "lease_until")
 _leases = Rows(leases, (*_OF_RUN, *_OF_CLAIM))
 
 
-def _statement(differences: Differences, some_queues: bool) -> Update:
+def _take_free(tx: Tx, bound: Mapping[str, Any]) -> list[Any]:
+    return (_take_of_queues if bound["queues"] else _take).all(tx, bound)
+
+
+def _take_chosen(tx: Tx, bound: Mapping[str, Any]) -> list[Any]:
+    ids = choose(tx, bound)
+    return _take_ids.all(tx, {**bound, "ids": ids}) if ids else []
+
+
+def _taking(is_chosen: ColumnElement[bool]) -> Update:
     return (
         update(runs)
         # By nothing but the id: the chosen ones are locked, or nobody else writes. With the status as well, a server
         # without statistics reads through the whole index of pending runs.
-        .where(differences.in_query(runs.c.id, _chosen(differences, some_queues)))
+        .where(is_chosen)
         .values(
             status=Status.RUNNING,
             fence=runs.c.fence + 1,
             attempt=runs.c.attempt + 1,
-            started_at=func.coalesce(runs.c.started_at, _NOW),
+            started_at=func.coalesce(runs.c.started_at, NOW),
             # A time to live is about the beginning, and this is it.
             expires_at=null(),
             revision=runs.c.revision + 1,
@@ -165,86 +173,33 @@ def _with_leases(differences: Differences, taking: Update) -> Select[Any] | Upda
 
 @statement
 def _take(differences: Differences) -> Select[Any] | Update:
-    return _with_leases(differences, _statement(differences, some_queues=False))
+    return _take_first(differences, some_queues=False)
 
 
 @statement
 def _take_of_queues(differences: Differences) -> Select[Any] | Update:
-    return _with_leases(differences, _statement(differences, some_queues=True))
+    return _take_first(differences, some_queues=True)
+
+
+@statement
+def _take_ids(differences: Differences) -> Select[Any] | Update:
+    return _with_leases(differences, _taking(differences.among(runs.c.id, "ids")))
+
+
+def _take_first(differences: Differences, *, some_queues: bool) -> Select[Any] | Update:
+    chosen = _chosen(differences, some_queues)
+    return _with_leases(differences, _taking(differences.in_query(runs.c.id, chosen)))
 
 
 def _chosen(differences: Differences, some_queues: bool) -> Select[Any]:
     """Ids of the runs to take: teams in turn, inside a team by priority, due time and id."""
-    heads = _heads(differences, some_queues)
-    waiting = runs.alias("waiting")
-    per_lane = (
-        select(*(waiting.c[name] for name in _ORDER))
-        .where(
-            *(waiting.c[name] == heads.c[name] for name in _LANE),
-            *ready(waiting),
-            waiting.c.due_at <= _NOW,
-            (waiting.c.expires_at.is_(None)) | (waiting.c.expires_at > _NOW),
-        )
-        .order_by(waiting.c.due_at, waiting.c.id)
-        .limit(_MOST)
-    )
-    found = differences.first_of_each(heads, per_lane).subquery("candidates")
+    lanes = heads(differences, some_queues=some_queues, only=uncontrolled)
+    found = candidates(differences, lanes).subquery("candidates")
     in_team = (found.c.priority, found.c.due_at, found.c.id)
     turn = func.row_number().over(partition_by=found.c.team_id, order_by=in_team)
-    turns = select(found.c.id, found.c.priority, found.c.due_at, turn.label("turn")).subquery("turns")
-    return (
-        select(turns.c.id).order_by(turns.c.turn, turns.c.priority, turns.c.due_at, turns.c.id).limit(_MOST)
-    )
-
-
-def _heads(differences: Differences, some_queues: bool) -> FromClause:
-    """The lanes that this worker may serve and that have something due, found by a loose index scan."""
-    first, previous, head = (runs.alias(name) for name in ("first", "previous", "head"))
-    lanes = select(_earliest(first).label("id")).cte("lanes", recursive=True)
-    step = _first_of_next_lane(previous)
-    lanes = lanes.union_all(select(step).select_from(lanes.join(previous, previous.c.id == lanes.c.id)))
-    query = (
-        select(*_lane(head))
-        .select_from(lanes.join(head, head.c.id == lanes.c.id))
-        .where(head.c.due_at <= _NOW, differences.among(head.c.job_type, "job_types"))
-    )
-    if some_queues:
-        query = query.where(differences.among(head.c.queue, "queues"))
-    return query.subquery("heads")
-
-
-def _first_of_next_lane(previous: FromClause) -> ColumnElement[Any]:
-    """The first run after the lane of `previous`: of the next priority, else of the next job type, and so on.
-
-    Not by comparing whole rows, `(team, queue, …) > (…)`: SQLite looks up the lane's first run for that and then reads
-    all that wait in it.
-    """
-    found = []
-    for depth in range(len(_LANE) - 1, -1, -1):
-        table = runs.alias(f"next_{_LANE[depth]}")
-        same = [table.c[name] == previous.c[name] for name in _LANE[:depth]]
-        found.append(_earliest(table, *same, table.c[_LANE[depth]] > previous.c[_LANE[depth]]))
-    return func.coalesce(*found)
-
-
-def _earliest(table: FromClause, *conditions: ColumnElement[bool]) -> ScalarSelect[Any]:
-    """The first pending run in the order of lanes and due times."""
-    return (
-        select(table.c.id)
-        .where(*ready(table), *conditions)
-        .order_by(*_lane(table), table.c.due_at, table.c.id)
-        .limit(1)
-        .scalar_subquery()
-    )
-
-
-def ready(table: FromClause) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    """Pending, and blocked by nothing: what the index of lanes holds."""
-    return table.c.status == _PENDING, table.c.blocked == literal_column("0")
-
-
-def _lane(table: FromClause) -> list[ColumnElement[Any]]:
-    return [table.c[name] for name in _LANE]
+    turns = select(found.c.id, found.c.team_id, turn.label("turn")).subquery("turns")
+    had_its_turn = turns.c.team_id <= bindparam("last_team", type_=Id)
+    return select(turns.c.id).order_by(turns.c.turn, had_its_turn, turns.c.team_id).limit(MOST)
 
 
 @statement

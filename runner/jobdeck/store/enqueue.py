@@ -15,6 +15,7 @@ from jobdeck.ids import show_id
 from jobdeck.model import JobRef, NewRun, RunExtras
 from jobdeck.states import OnConflict, Status
 from jobdeck.store.columns import word
+from jobdeck.store.control.gates import GatesOfRuns
 from jobdeck.store.differences import Differences, Given
 from jobdeck.store.given import GivenRows, insert_given
 from jobdeck.store.holders import Holder, Holders
@@ -47,6 +48,7 @@ class _Batch:
         self._holders = Holders(tx, items)
         self._keys = TimedKeys(tx, [item for item in items if item.extras is not None])
         self._jobs = JobStates(tx, [item.extras.job for item in items if item.extras and item.extras.job])
+        self._gates = GatesOfRuns(tx, [item for item in items if item.extras is not None])
         self._taken: list[NewRun] = []
         self._places: dict[UUID, tuple[int, bool]] = {}
         """By how much a run is blocked, and whether it is behind another one; of those that are."""
@@ -128,7 +130,14 @@ class _Batch:
         if len(plain) < len(taken):
             full = [item for item in taken if item.extras is not None or item.id in self._places]
             _full_runs.write(
-                tx, [_full_row(item, tx.now, *self._places.get(item.id, (0, False))) for item in full]
+                tx,
+                [
+                    (
+                        *_full_row(item, tx.now, *self._places.get(item.id, (0, False))),
+                        self._gates.gate_of(item),
+                    )
+                    for item in full
+                ],
             )
         self._keys.write()
         for item in taken:
@@ -167,7 +176,7 @@ _PLAIN = (
 _EXTRA = (
     "blocked", "behind", "expires_at", "requires_approval", "idempotency_key", "dedupe_key", "dedupe_until",
     "continuation_of", "backoff", "job_id", "job_version", "environment", "overrides",
-    "schedule_id", "fire_at",
+    "schedule_id", "fire_at", "concurrency_key", "gate",
 )  # fmt: skip
 
 
@@ -227,6 +236,7 @@ def _full_row(item: NewRun, now: int, blocked: int, behind: bool) -> tuple[Any, 
         extras.continuation_of,
         extras.backoff,
         *_of_job(extras.job),
+        extras.concurrency_key,
     )
 
 

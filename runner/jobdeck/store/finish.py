@@ -27,6 +27,7 @@ from sqlalchemy.exc import IntegrityError
 from jobdeck.errors import JobdeckError
 from jobdeck.states import TERMINAL, AttemptOutcome, Status
 from jobdeck.store.columns import word
+from jobdeck.store.control.turns import give_places
 from jobdeck.store.differences import Change, Differences, Given, LockedRows
 from jobdeck.store.given import GivenRows, insert_given
 from jobdeck.store.leases import Report, stale, write_reports
@@ -127,6 +128,7 @@ _FACTS = (
     # Of the run, whose row is locked: a cancel that committed while this waited for the lock must be seen.
     runs.c.cancel_requested_at,
     runs.c.awaited,
+    runs.c.gate,
     leases.c.fence,
     leases.c.worker,
 )
@@ -168,6 +170,9 @@ def _write(tx: Tx, endings: Sequence[tuple[Any, Ending]], *, actor: str = "") ->
             awaited.append((run.id, verdict.status))
     _endings.write(tx, rows)
     let_go(tx, awaited)
+    gated = [run.id for run, _ in endings if run.gate]
+    if gated:
+        give_places(tx, gated)
     tx.hint(Hint.CHANGE)
     if any(end.status is Status.PENDING and end.due_at <= tx.now for end in ended):
         tx.hint(Hint.WORK)

@@ -16,6 +16,7 @@ from jobdeck.errors import Conflict, JobdeckError, NotFound, VersionConflict
 from jobdeck.ids import show_id
 from jobdeck.model import Job, JobFilter, JobVersion
 from jobdeck.states import ACTIVE
+from jobdeck.store.control.gates import keep_limits
 from jobdeck.store.schedules import keep_schedule, schedule_of, set_next_fire
 from jobdeck.store.schema import OF_JOB, job_versions, jobs, projects, runs, schedules
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
@@ -87,6 +88,7 @@ def _create(tx: Tx, new: Sequence[NewJob]) -> list[UUID] | JobdeckError:
     )
     for job in new:
         keep_schedule(tx, job.team_id, job.id, job.definition, enabled=job.enabled)
+        keep_limits(tx, job.team_id, job.id, job.definition)
     tx.hint(Hint.CHANGE)
     return [job.id for job in new]
 
@@ -151,7 +153,8 @@ def _update(tx: Tx, item: UpdateJob) -> int | JobdeckError:
         .values(**changed, updated_at=tx.now, updated_by=item.actor)
     )
     keep_schedule(tx, item.team_id, item.job_id, item.definition, enabled=bool(row.enabled), before=before)
-    tx.hint(Hint.CHANGE)
+    keep_limits(tx, item.team_id, item.job_id, item.definition)
+    tx.hint(Hint.CHANGE | Hint.WORK)
     return int(version)
 
 

@@ -12,6 +12,7 @@ from jobdeck.errors import ValidationError
 from jobdeck.limits import PAGE_LOOKS, PAGE_LOOKS_SCATTERED, SYSTEM_TYPES
 from jobdeck.model import RunFilter, TeamScope
 from jobdeck.states import Label, Status
+from jobdeck.store.control.pauses import is_paused
 from jobdeck.store.differences import Differences
 from jobdeck.store.fleet import live_work
 from jobdeck.store.rows import is_stalled_clause
@@ -88,7 +89,8 @@ def _has_label(conn: Connection, now: int, label: Label) -> Condition:
         case Label.STALLED:
             return is_stalled_clause(now)
         case Label.HELD:
-            return and_(runs.c.due_at <= now, or_(runs.c.blocked > 0, ~_served(live_work(conn, now).served)))
+            unserved = ~_served(live_work(conn, now).served)
+            return and_(runs.c.due_at <= now, or_(runs.c.blocked > 0, unserved, is_paused(runs, now)))
 
 
 def _served(served: frozenset[tuple[str, str | None]]) -> Condition:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -11,8 +11,9 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, or_
 
 from jobdeck.approval import request_hash
 from jobdeck.clock import from_us
-from jobdeck.model import Progress, Run, TeamScope
+from jobdeck.model import Pause, Progress, Run, TeamScope
 from jobdeck.states import TERMINAL, FailureKind, Status, allowed_actions, label_of
+from jobdeck.store.control.pauses import list_pauses, words_of
 from jobdeck.store.fleet import LiveWork, live_work
 from jobdeck.store.schema import leases, projects, runs
 
@@ -62,6 +63,8 @@ class _RunRow(NamedTuple):
     revision: int
     expires_at: int | None
     blocked: int
+    gate: int
+    gated: bool
     requires_approval: bool
     lease_worker_id: UUID | None
     lease_beat_at: int | None
@@ -77,8 +80,8 @@ class _RunRow(NamedTuple):
 
 
 _SELDOM: Final = (
-    "approved_at", "approved_by", "idempotency_key", "dedupe_key", "continuation_of", "lineage_depth", "backoff",
-    "job_id", "job_version", "environment",
+    "approved_at", "approved_by", "idempotency_key", "dedupe_key", "concurrency_key", "continuation_of",
+    "lineage_depth", "backoff", "job_id", "job_version", "environment",
 )  # fmt: skip
 _WIDE: Final = (*_SELDOM, "params", "result", "traceback", "tags", "metadata")
 
@@ -111,7 +114,8 @@ def to_runs(conn: Connection, scope: TeamScope, rows: Iterable[Row[Any]], now: i
     found = [_RunRow._make(row[: len(_RunRow._fields)]) for row in rows]
     waiting = any(row.status == Status.PENDING and row.due_at <= now for row in found)
     live = live_work(conn, now) if waiting else None
-    return [_run(row, scope, now, live) for row in found]
+    pauses = list_pauses(conn, now, scope.team_id) if waiting else []
+    return [_run(row, scope, now, live, pauses) for row in found]
 
 
 def wide_facts(row: Row[Any]) -> dict[str, Any]:
@@ -130,11 +134,11 @@ def wide_facts(row: Row[Any]) -> dict[str, Any]:
     }
 
 
-def _run(row: _RunRow, scope: TeamScope, now: int, live: LiveWork | None) -> Run:
+def _run(row: _RunRow, scope: TeamScope, now: int, live: LiveWork | None, pauses: Sequence[Pause]) -> Run:
     status = Status(row.status)
     leased = row.lease_revision is not None
     due = status is Status.PENDING and row.due_at <= now
-    refusal = _refusal(row, live) if due and live else None
+    refusal = _refusal(row, live, pauses) if due and live else None
     requested = row.cancel_requested_at is not None
     return Run(
         id=row.id,
@@ -186,8 +190,13 @@ def _run(row: _RunRow, scope: TeamScope, now: int, live: LiveWork | None) -> Run
     )
 
 
-def _refusal(row: _RunRow, live: LiveWork) -> str | None:
+def _refusal(row: _RunRow, live: LiveWork, pauses: Sequence[Pause]) -> str | None:
     """Why a due run is not taken."""
+    for pause in pauses:
+        if pause.holds(row.queue, row.job_type, row.gate):
+            return f"{words_of(pause.kind, pause.name)} is paused by {pause.actor}"
+    if row.gated:
+        return "waits for a place under its concurrency key"
     if row.blocked:
         return f"waits for the end of {row.blocked} other run{'s' if row.blocked > 1 else ''}"
     return live.refusal(row.job_type, row.queue)

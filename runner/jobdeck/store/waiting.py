@@ -73,6 +73,7 @@ _END: Final = (
         cancel_reason=bindparam("reason"),
         blocked=0,
         behind=False,
+        gated=False,
         revision=runs.c.revision + 1,
     )
 )

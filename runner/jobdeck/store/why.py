@@ -6,18 +6,17 @@ The conditions are those of the claim, asked one by one.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Connection, and_, func, or_, select
 
-from jobdeck.durations import format_duration
 from jobdeck.ids import show_id
 from jobdeck.model import Reason, TeamScope
 from jobdeck.states import TERMINAL, Status
-from jobdeck.store.claim import ready
+from jobdeck.store.control.reasons import limited, paused, span
 from jobdeck.store.fleet import live_work
+from jobdeck.store.lanes import ready
 from jobdeck.store.schema import leases, run_waits, runs
 from jobdeck.store.waiting import Turn
 
@@ -26,7 +25,7 @@ _COUNTED: Final = 1_000
 _FACTS: Final = tuple(
     runs.c[name]
     for name in ("id", "team_id", "status", "job_type", "queue", "priority", "due_at", "attempt", "blocked",
-                 "expires_at", "error", "cancel_requested_at")
+                 "gate", "concurrency_key", "expires_at", "error", "cancel_requested_at")
 )  # fmt: skip
 
 
@@ -56,7 +55,13 @@ def _running(conn: Connection, row: Any, shown: str) -> Reason:
 
 def _waiting(conn: Connection, now: int, row: Any, shown: str) -> Iterator[Reason]:
     found = False
-    for reason in (*_approval(row, shown), *_others(conn, row), *_time(row, now, shown), *_expiry(row, now)):
+    holding = (
+        *paused(conn, now, row.id),
+        *_approval(row, shown),
+        *_others(conn, row),
+        *_time(row, now, shown),
+    )
+    for reason in (*holding, *limited(conn, now, row), *_expiry(row, now)):
         found = found or reason.kind != "expires"
         yield reason
     refusal = live_work(conn, now).refusal(row.job_type, row.queue)
@@ -95,7 +100,7 @@ def _time(row: Any, now: int, shown: str) -> Iterator[Reason]:
         return
     after = f", after: {row.error}" if row.attempt and row.error else ""
     yield Reason(
-        "due", f"it is due in {_span(row.due_at - now)}{after}", f"jobdeck runs update {shown} --delay 0s"
+        "due", f"it is due in {span(row.due_at - now)}{after}", f"jobdeck runs update {shown} --delay 0s"
     )
 
 
@@ -103,7 +108,7 @@ def _expiry(row: Any, now: int) -> Iterator[Reason]:
     if row.expires_at is None:
         return
     left = row.expires_at - now
-    words = f"it expires in {_span(left)} if it has not begun" if left > 0 else "its time to live is over"
+    words = f"it expires in {span(left)} if it has not begun" if left > 0 else "its time to live is over"
     yield Reason("expires", words, None)
 
 
@@ -124,7 +129,3 @@ def _position(conn: Connection, now: int, row: Any, shown: str) -> Reason:
     number = f"more than {_COUNTED:,}" if count > _COUNTED else f"{count:,}"
     words = f"{number} runs of the team go before it, at priority {row.priority}"
     return Reason("position", words, f"jobdeck runs update {shown} --priority 1" if count else None)
-
-
-def _span(microseconds: int) -> str:
-    return format_duration(timedelta(seconds=max(round(microseconds / 1_000_000), 1)))

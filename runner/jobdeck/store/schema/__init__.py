@@ -5,14 +5,25 @@ from __future__ import annotations
 from jobdeck.store.schema.attempts import attempts, checkpoints, leases, run_events, run_logs
 from jobdeck.store.schema.base import metadata
 from jobdeck.store.schema.bookkeeping import commit_marks, run_counts
+from jobdeck.store.schema.control import gates, pauses, queues, rate_uses, rates
 from jobdeck.store.schema.fleet import job_types, workers
 from jobdeck.store.schema.jobs import job_versions, jobs, schedules
 from jobdeck.store.schema.keys_and_waits import run_keys, run_waits
-from jobdeck.store.schema.runs import EXPIRES, HOLDS_DEDUPE, HOLDS_FLIGHT, LISTED, OF_JOB, ORDINARY, runs
+from jobdeck.store.schema.runs import (
+    EXPIRES,
+    GATED,
+    HOLDS_DEDUPE,
+    HOLDS_FLIGHT,
+    LISTED,
+    OF_JOB,
+    ORDINARY,
+    runs,
+)
 from jobdeck.store.schema.scopes import projects, teams
 
 __all__ = [
     "EXPIRES",
+    "GATED",
     "HOLDS_DEDUPE",
     "HOLDS_FLIGHT",
     "LISTED",
@@ -21,12 +32,17 @@ __all__ = [
     "attempts",
     "checkpoints",
     "commit_marks",
+    "gates",
     "job_types",
     "job_versions",
     "jobs",
     "leases",
     "metadata",
+    "pauses",
     "projects",
+    "queues",
+    "rate_uses",
+    "rates",
     "run_counts",
     "run_events",
     "run_keys",

@@ -191,3 +191,15 @@ Index(
     unique=True,
     **only(_FIRED),
 )
+
+# Who waits for its turn under a concurrency key.
+GATED: Final[ColumnClause[Any]] = literal_column("gated AND status = 'pending'")
+Index(
+    "ix_runs_gated",
+    runs.c.gate,
+    runs.c.concurrency_key,
+    runs.c.priority,
+    runs.c.due_at,
+    runs.c.id,
+    **only(GATED),
+)

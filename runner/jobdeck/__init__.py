@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jobdeck.durations import Duration
     from jobdeck.errors import JobdeckError, StaleLease, ValidationError
     from jobdeck.net import GuardedClient, HostBusy, HttpError, HttpResponse
-    from jobdeck.outcome import Cancelled, Discard, Retry, Snooze
+    from jobdeck.outcome import Cancelled, Discard, Park, Retry, Snooze
     from jobdeck.process import SupervisedProcess
     from jobdeck.retry import Backoff, Growth
     from jobdeck.secret import Secret
@@ -37,6 +37,7 @@ _HOMES = {
     "HttpError": "jobdeck.net",
     "HttpResponse": "jobdeck.net",
     "JobdeckError": "jobdeck.errors",
+    "Park": "jobdeck.outcome",
     "Retry": "jobdeck.outcome",
     "RunLog": "jobdeck.context",
     "Secret": "jobdeck.secret",
@@ -61,6 +62,7 @@ __all__ = [
     "HttpError",
     "HttpResponse",
     "JobdeckError",
+    "Park",
     "Retry",
     "RunLog",
     "Secret",

@@ -67,6 +67,14 @@ class Context(ABC):
 
     @property
     @abstractmethod
+    def token(self) -> str:
+        """By this, another system ends the run once the handler has raised `Park`; the same for the whole attempt.
+
+        Hand it over before: an end that is told before the run is parked is refused, to be told again in a moment.
+        """
+
+    @property
+    @abstractmethod
     def http(self) -> GuardedClient:
         """The guarded HTTP client: public addresses only, unless the server's configuration allows more."""
 

@@ -10,6 +10,7 @@ JobdeckError
 │   ├── JobDisabled          4   the saved job is disabled
 │   ├── VersionConflict      4   the saved job has another version by now
 │   ├── IdempotencyMismatch  4   the key stands for another request: carries its run
+│   ├── NotParked            4   the run is still with its worker
 │   └── NotCancellable       4
 ├── StaleLease               5   the lease or token is no longer the current one
 ├── Forbidden                6
@@ -135,6 +136,12 @@ class NotCancellable(Conflict):
 
     def details(self) -> dict[str, object]:
         return super().details() | {"status": self.status}
+
+
+class NotParked(Conflict):
+    """A worker has the run; it can be ended by a token once its handler has parked it. Try again in a moment."""
+
+    code = "not_parked"
 
 
 class StaleLease(JobdeckError):

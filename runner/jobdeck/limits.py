@@ -58,7 +58,15 @@ RATE_KEYS: Final = 8
 ENQUEUE_BATCH: Final = 10_000
 DEFINITION_BATCH: Final = 100
 
+CLAIM_MAX: Final = 100
+"""Runs that a program claims from a pull queue at once."""
+
 # Times.
+VISIBILITY: Final = 30.0
+VISIBILITY_MIN: Final = 1.0
+VISIBILITY_MAX: Final = 43_200.0
+"""As Amazon SQS has it: 12 hours."""
+PARK_MAX: Final = DELAY_MAX
 IDEMPOTENCY_WINDOW: Final = 86_400.0
 LEASE: Final = 30.0
 CANCEL_GRACE: Final = 10.0

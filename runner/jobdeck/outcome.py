@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Self
 
 from jobdeck.durations import parse_duration
+from jobdeck.errors import ValidationError
 
 
 class Steering(Exception):
@@ -45,6 +46,29 @@ class Snooze(Steering):
     def __init__(self, delay: str | float | timedelta, reason: str = "snoozed by the handler") -> None:
         super().__init__(reason)
         self.delay = parse_duration(delay)
+
+
+class Park(Steering):
+    """Leave the run to another system, which has until `until` to end it; the slot is free meanwhile.
+
+    That system ends it by `ctx.token`: `jobdeck runs finish RUN completed --token TOKEN`. Where it does not in time,
+    the attempt counts as timed out. `until` is a time with a zone, or how long from now.
+    Raises ValidationError for a time without a zone.
+    """
+
+    def __init__(
+        self, until: datetime | timedelta | str | float, reason: str = "parked by the handler"
+    ) -> None:
+        super().__init__(reason)
+        self.until: datetime | None = None
+        """None: it has `delay`."""
+        self.delay = timedelta()
+        if not isinstance(until, datetime):
+            self.delay = parse_duration(until)
+        elif until.tzinfo is None:
+            raise ValidationError("a run is parked until a time with a zone, or for a time: Park('1h')")
+        else:
+            self.until = until.astimezone(UTC)
 
 
 class Cancelled(BaseException):

@@ -31,6 +31,7 @@ class Label(StrEnum):
     RETRYING = "retrying"
     CANCELLING = "cancelling"
     STALLED = "stalled"
+    PARKED = "parked"
     HELD = "held"
 
 
@@ -154,6 +155,7 @@ def label_of(
     attempt: int = 0,
     cancel_requested: bool = False,
     stalled: bool = False,
+    parked: bool = False,
     held: bool = False,
 ) -> str:
     """The word shown for a run. `attempt` counts tries so far; the flags are facts of the moment of reading."""
@@ -164,6 +166,8 @@ def label_of(
     if status is Status.RUNNING:
         if cancel_requested:
             return Label.CANCELLING
+        if parked:
+            return Label.PARKED
         return Label.STALLED if stalled else status
     return status
 

@@ -12,6 +12,17 @@ from jobdeck import limits
 from jobdeck.states import AttemptOutcome, FailureKind, Status
 
 
+class Parking(NamedTuple):
+    """What a handler has left its run with: not its end yet."""
+
+    token_hash: str
+    """Digest of the token by which others end it."""
+    wait_us: int
+    """How long they have, where `until` does not say it."""
+    until: int | None = None
+    """Microseconds UTC."""
+
+
 class Ending(NamedTuple):
     """How an attempt ended, as the worker saw it (or, for a crash, as whoever found the expired lease)."""
 
@@ -26,6 +37,8 @@ class Ending(NamedTuple):
     """The handler discarded the run, or its params are not valid: no further attempt."""
     failure_kind: FailureKind | None = None
     """Where the outcome does not say it already."""
+    parking: Parking | None = None
+    """For `parked`."""
 
 
 class Facts(NamedTuple):

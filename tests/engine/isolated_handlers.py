@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from jobdeck import Context, Discard, Secret, handler
+from jobdeck import Context, Discard, Park, Secret, handler
 
 
 class Login(BaseModel):
@@ -25,6 +25,13 @@ async def isolated(ctx: Context) -> dict[str, Any]:
     ctx.progress(3, total=4, message="three")
     await ctx.checkpoint({"page": 3})
     return {"pid": os.getpid(), "attempt": ctx.attempt, "resume": ctx.resume}
+
+
+@handler("isolated_order", isolation="process", max_attempts=1)
+async def isolated_order(ctx: Context) -> None:
+    """Park, and say the token backwards, so that nothing takes it for one."""
+    ctx.log.info("ordered", handed=ctx.token[::-1])
+    raise Park("1h")
 
 
 @handler("isolated_fails", isolation="process", max_attempts=1)

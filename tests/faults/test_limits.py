@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from jobdeck.client import Client
 from tests.faults.case import LONG_LEASE, Case
@@ -25,7 +26,7 @@ async def test_l01_limits_across_workers(case: Case) -> None:
     """
     few, keyed, rated = case.size.of(SHORT, WHOLE)
     async with case.client() as client:
-        plain = {"type": "work", "params": {"seconds": 0.005}}
+        plain: dict[str, Any] = {"type": "work", "params": {"seconds": 0.005}}
         await _fill(case, client, "few", few, plain | {"max_concurrency": FEW})
         await _fill(case, client, "key", keyed, plain | {"max_concurrency_per_key": 1}, keys=KEYS)
         await _fill(
@@ -53,7 +54,7 @@ async def test_l01_limits_across_workers(case: Case) -> None:
 
 
 async def _fill(
-    case: Case, client: Client, name: str, count: int, definition: dict[str, object], keys: int = 0
+    case: Case, client: Client, name: str, count: int, definition: Mapping[str, Any], keys: int = 0
 ) -> None:
     job = await client.jobs.create(name, definition)
     wanted = [f"{name}-{number % keys if keys else 0}-{number}" for number in range(count)]

@@ -47,6 +47,7 @@ class RecordingContext(Context):
     job_type = "probe"
     attempt = 1
     resume = None
+    token = "ack_probe"
 
     @property
     def http(self) -> GuardedClient:

@@ -54,6 +54,7 @@ class RecordingContext(Context):
     """One attempt without an engine; `cancel()` asks it to stop."""
 
     log: RecordingLog
+    token = "ack_probe"
 
     def __init__(self, *, resume: Any = None, settings: Mapping[str, Any] | None = None) -> None:
         self.run_id = RUN_ID

@@ -16,7 +16,6 @@ from jobdeck.errors import Conflict, NotFound, ValidationError
 from jobdeck.model import RunExtras, RunFilter
 from jobdeck.states import AttemptOutcome, Label, PauseKind
 from jobdeck.store.claim import ClaimedRun
-from jobdeck.store.control.queue_limits import LimitQueue, limit_queue
 from jobdeck.store.control.turns import CallWaiting, call_waiting
 from jobdeck.store.schema import pauses, rate_uses, runs
 from tests.store.clients import client_of
@@ -218,7 +217,7 @@ async def test_a_lost_worker_frees_its_place(client: Client, deck: Deck) -> None
 
 async def test_runs_of_a_queue_at_a_time(client: Client, deck: Deck) -> None:
     """Of all types and jobs together; other queues, and the same queue of another team, are not held back."""
-    await deck.database.write(limit_queue, LimitQueue(deck.scope.team_id, "slow", 2, "ada"))
+    assert (await client.queues.limit("slow", 2)).max_concurrency == 2
     await triggered(client, "nightly", 2, queue="slow")
     waiting = [await deck.enqueue(queue="slow", job_type="other") for _ in range(2)]
     theirs = await (await team_of(deck.database, "umbrella")).enqueue(queue="slow")
@@ -228,7 +227,7 @@ async def test_runs_of_a_queue_at_a_time(client: Client, deck: Deck) -> None:
     assert {free, theirs} < {run.id for run in taken}
     words = [reason.text for reason in await client.runs.why(waiting[1])]
     assert "2 runs of the queue slow may run at a time" in words
-    await deck.database.write(limit_queue, LimitQueue(deck.scope.team_id, "slow", None, "ada"))
+    assert (await client.queues.limit("slow", None)).max_concurrency is None
     assert len(await deck.claim(10, types=("sync", "other"))) == 2
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from jobdeck.states import ACTIVE, RETRYABLE, TERMINAL, Label, Status, allowed_actions, label_of
 
-FLAGS = [dict(zip(("due_in_future", "cancel_requested", "stalled", "held"), values, strict=True))
-         for values in product((False, True), repeat=4)]  # fmt: skip
+FLAGS = [dict(zip(("due_in_future", "cancel_requested", "stalled", "parked", "held"), values, strict=True))
+         for values in product((False, True), repeat=5)]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,8 @@ FLAGS = [dict(zip(("due_in_future", "cancel_requested", "stalled", "held"), valu
         (Status.PENDING, {"held": True, "due_in_future": True}, "scheduled"),
         (Status.RUNNING, {}, "running"),
         (Status.RUNNING, {"stalled": True}, "stalled"),
+        (Status.RUNNING, {"parked": True}, "parked"),
+        (Status.RUNNING, {"parked": True, "cancel_requested": True}, "cancelling"),
         (Status.RUNNING, {"cancel_requested": True}, "cancelling"),
         (Status.RUNNING, {"cancel_requested": True, "stalled": True}, "cancelling"),
         (Status.COMPLETED, {"cancel_requested": True}, "completed"),

@@ -29,6 +29,7 @@ from jobdeck.model import (
     Team,
     Worker,
 )
+from jobdeck.pull import AckReply, ClaimedWork, ExtendReply, Queue
 
 if TYPE_CHECKING:
     from jobdeck.bootstrap import DatabaseStatus
@@ -295,6 +296,56 @@ def step_json(step: PlanStep) -> Json:
     """What applying a file does to one job."""
     changes = changes_json(step.changes)
     return {"slug": step.slug, "project": step.project, "action": str(step.action), "changes": changes}
+
+
+def queue_json(queue: Queue) -> Json:
+    """A queue."""
+    return {
+        "name": queue.name,
+        "pull": queue.pull,
+        "declared": queue.declared,
+        "description": queue.description,
+        "waiting": queue.waiting,
+        "running": queue.running,
+        "oldest_due_at": iso(queue.oldest_due_at),
+        "max_concurrency": queue.max_concurrency,
+        "created_at": iso(queue.created_at),
+        "created_by": queue.created_by,
+    }
+
+
+def work_json(work: ClaimedWork) -> Json:
+    """A run that a program has claimed."""
+    return {
+        "id": work.shown_id,
+        "run_token": work.token,
+        "lease_until": iso(work.lease_until),
+        "job_type": work.job_type,
+        "queue": work.queue,
+        "project": work.project,
+        "attempt": work.attempt,
+        "params": dict(work.params),
+        "resume": work.resume,
+    }
+
+
+def ack_json(reply: AckReply) -> Json:
+    """What became of a run that was ended by its token."""
+    return {
+        "id": show_id("run", reply.run_id),
+        "status": str(reply.status),
+        "due_at": iso(reply.due_at),
+        "cancel_requested": reply.cancel_requested,
+    }
+
+
+def extend_json(reply: ExtendReply) -> Json:
+    """Until when a run is its holder's."""
+    return {
+        "id": show_id("run", reply.run_id),
+        "lease_until": iso(reply.lease_until),
+        "cancel_requested": reply.cancel_requested,
+    }
 
 
 def team_json(team: Team) -> Json:

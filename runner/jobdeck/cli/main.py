@@ -11,7 +11,22 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from jobdeck.cli import cron, db, doctor, jobs, pauses, runner, runs, scopes, secrets, trigger, types, workers
+from jobdeck.cli import (
+    cron,
+    db,
+    doctor,
+    jobs,
+    pauses,
+    pull,
+    queues,
+    runner,
+    runs,
+    scopes,
+    secrets,
+    trigger,
+    types,
+    workers,
+)
 from jobdeck.cli.call import Call, OpenClient, open_real_client
 from jobdeck.cli.output import ReaderGone, json_text, prepare_streams, say, say_block, silence_stdout
 from jobdeck.errors import JobdeckError
@@ -64,7 +79,22 @@ def build(open_client: OpenClient = open_real_client) -> typer.Typer:
                 )
             )
 
-    for part in (trigger, runs, jobs, pauses, workers, types, runner, db, scopes, cron, secrets, doctor):
+    for part in (
+        trigger,
+        runs,
+        jobs,
+        queues,
+        pauses,
+        pull,
+        workers,
+        types,
+        runner,
+        db,
+        scopes,
+        cron,
+        secrets,
+        doctor,
+    ):
         part.register(app)
     return app
 

@@ -23,13 +23,14 @@ def _from_source(source: str | None) -> dict[str, Any]:
     """JSON, `@file` or `-` for stdin; never read further than a byte over the limit."""
     if source is None:
         return {}
-    value = jsonio.loads(_content(source), what="params", limit=limits.PARAMS_BYTES)
+    value = jsonio.loads(read_source(source, "params"), what="params", limit=limits.PARAMS_BYTES)
     if not isinstance(value, dict):
         raise ValidationError('params must be a JSON object, like {"key": "value"}', field="params")
     return value
 
 
-def _content(source: str) -> str | bytes:
+def read_source(source: str, what: str) -> str | bytes:
+    """What stands behind `@file` or `-` (stdin), else the text itself. Raises ValidationError."""
     if source == "-":
         return sys.stdin.buffer.read(limits.PARAMS_BYTES + 1)
     if not source.startswith("@"):
@@ -39,9 +40,7 @@ def _content(source: str) -> str | bytes:
         with path.open("rb") as file:
             return file.read(limits.PARAMS_BYTES + 1)
     except OSError as error:
-        raise ValidationError(
-            f"params file {path} cannot be read: {error.strerror}", field="params"
-        ) from None
+        raise ValidationError(f"{what} file {path} cannot be read: {error.strerror}", field=what) from None
 
 
 def split_pairs(pairs: Iterable[str], option: str) -> dict[str, str]:

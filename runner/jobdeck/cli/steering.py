@@ -1,4 +1,4 @@
-"""`jobdeck runs cancel|retry|rerun|approve|reject|update`: what people do to a run."""
+"""`jobdeck runs cancel|retry|rerun|approve|reject|update|finish`: what people do to a run."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from jobdeck.cli.call import Call
 from jobdeck.cli.command import command
+from jobdeck.cli.pull import ack
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -43,6 +44,7 @@ def register(part: typer.Typer) -> None:
         ("approve", approve),
         ("reject", reject),
         ("update", update),
+        ("finish", ack),
     ):
         command(part, name)(function)
 

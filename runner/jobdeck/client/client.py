@@ -7,6 +7,7 @@ import asyncio
 from jobdeck.client.fleet import FleetApi, TypesApi
 from jobdeck.client.jobs import JobsApi
 from jobdeck.client.pauses import PausesApi
+from jobdeck.client.queues import QueuesApi
 from jobdeck.client.runs import RunsApi
 from jobdeck.client.scopes import ProjectsApi, TeamsApi
 from jobdeck.client.session import Session
@@ -17,7 +18,7 @@ from jobdeck.store.transaction import Hint
 class Client:
     """Made by `jobdeck.bootstrap.open_client`; usable on the event loop it was opened on.
 
-    `runs`, `jobs`, `pauses`, `workers`, `types`, `teams` and `projects` hold the operations.
+    `runs`, `jobs`, `queues`, `pauses`, `workers`, `types`, `teams` and `projects` hold the operations.
     """
 
     def __init__(self, session: Session) -> None:
@@ -25,6 +26,7 @@ class Client:
         self.runs = RunsApi(session)
         self.jobs = JobsApi(session, self.runs)
         self.pauses = PausesApi(session, self.jobs)
+        self.queues = QueuesApi(session)
         self.workers = FleetApi(session)
         self.types = TypesApi(session)
         self.teams = TeamsApi(session)

@@ -16,19 +16,21 @@ from pydantic_core import to_jsonable_python
 
 from jobdeck import jsonio, limits
 from jobdeck.approval import request_hash
+from jobdeck.clock import to_us
 from jobdeck.context import CancelReason
 from jobdeck.engine.capture import current
 from jobdeck.engine.run_context import RunContext
 from jobdeck.engine.safe_text import safe_text
 from jobdeck.errors import StaleLease, ValidationError
-from jobdeck.outcome import Cancelled, Discard, Retry, Snooze
+from jobdeck.outcome import Cancelled, Discard, Park, Retry, Snooze
 from jobdeck.plugins import Plugin
 from jobdeck.process.wire import ChildError
+from jobdeck.pull import token_hash
 from jobdeck.secret import SCHEME, SecretNotGranted, filled, lookup, masked
 from jobdeck.spec import HandlerSpec
 from jobdeck.states import AttemptOutcome, FailureKind
 from jobdeck.store.claim import ClaimedRun
-from jobdeck.verdict import Ending
+from jobdeck.verdict import Ending, Parking
 
 _BY_REASON = {
     CancelReason.USER: AttemptOutcome.CANCELLED,
@@ -160,6 +162,9 @@ def _classify(error: BaseException, ctx: RunContext, spec: HandlerSpec) -> Endin
     reason = ctx.cancel_reason
     if isinstance(error, Snooze) and reason is None:
         return Ending(AttemptOutcome.SNOOZED, error=_one(error), retry_in_us=_us(error.delay))
+    # A worker that stops takes a parked run from nobody: the other system has been told.
+    if isinstance(error, Park) and reason in (None, CancelReason.SHUTDOWN):
+        return Ending(AttemptOutcome.PARKED, error=_one(error), parking=_parking(error, ctx))
     if reason is CancelReason.TIMEOUT:
         return Ending(AttemptOutcome.TIMED_OUT, error="the attempt ran past its timeout")
     if reason is CancelReason.SHUTDOWN:
@@ -173,6 +178,11 @@ def _classify(error: BaseException, ctx: RunContext, spec: HandlerSpec) -> Endin
     if isinstance(error, ValidationError) and error.field == "result":
         return _unstorable(error)
     return _failed(error)
+
+
+def _parking(park: Park, ctx: RunContext) -> Parking:
+    until = None if park.until is None else to_us(park.until)
+    return Parking(token_hash(ctx.token), _us(park.delay), until)
 
 
 def _failed(error: BaseException) -> Ending:

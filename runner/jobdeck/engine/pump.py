@@ -44,7 +44,8 @@ _OVERLAP = 2
 # From so many slots on, a move takes its share of them only. Handlers that end together would else all wait for one
 # commit, and the database for all of them.
 _SHARED_FROM = 16
-_FAILED = (AttemptOutcome.ERROR, AttemptOutcome.TIMED_OUT)
+# After these a run may have to wait for its next attempt; after `parked`, where nobody ends it well.
+_MAY_WAIT = (AttemptOutcome.ERROR, AttemptOutcome.TIMED_OUT, AttemptOutcome.PARKED)
 
 
 @dataclass(slots=True)
@@ -381,7 +382,7 @@ class Pump:
             _log.warning(words, *about)
 
     def _with_backoff(self, execution: Execution, ending: Ending) -> Ending:
-        if ending.outcome not in _FAILED or ending.retry_in_us is not None:
+        if ending.outcome not in _MAY_WAIT or ending.retry_in_us is not None:
             return ending
         wait = execution.backoff.delay(execution.run.failures + 1, self._drawn)
         return ending._replace(retry_in_us=int(wait * 1_000_000))

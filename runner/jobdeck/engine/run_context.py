@@ -20,6 +20,7 @@ from jobdeck.durations import parse_duration
 from jobdeck.engine.mailbox import Mailbox
 from jobdeck.net import GuardedClient
 from jobdeck.outcome import Cancelled
+from jobdeck.pull import new_token
 from jobdeck.secret import Lookup, from_environment, masked, withheld
 from jobdeck.store.claim import ClaimedRun
 
@@ -88,6 +89,7 @@ class RunContext(Context):
         self._run = run
         self._mailbox = mailbox
         self._around = around
+        self._token: str | None = None
         self._reason: CancelReason | None = None
         self._stop_thread: threading.Event | None = None
         self._stop_loop: asyncio.Event | None = None
@@ -95,6 +97,13 @@ class RunContext(Context):
     def prepare(self) -> None:
         """Fill in what may fail (a folder that cannot be made): inside the attempt, so that it alone fails."""
         self.settings = self._settings_of(self._run)
+
+    @property
+    def token(self) -> str:
+        # Made on first use: few handlers ask. Two threads of one handler that ask at once must get the same.
+        with _making:
+            self._token = self._token or new_token()
+        return self._token
 
     @property
     def http(self) -> GuardedClient:

@@ -47,9 +47,14 @@ class ChildContext(Context):
         self.job_type = facts["job_type"]
         self.attempt = facts["attempt"]
         self.fence = facts["fence"]
+        self._token: str = facts["token"]
         self.resume = facts["resume"]
         self.settings = facts["settings"]
         self.log = ChildRunLog(link)
+
+    @property
+    def token(self) -> str:
+        return self._token
 
     @property
     def http(self) -> GuardedClient:

@@ -69,6 +69,7 @@ def _start(reference: str, ctx: Context, params_json: str) -> dict[str, Any]:
         "job_type": ctx.job_type,
         "attempt": ctx.attempt,
         "fence": ctx.fence,
+        "token": ctx.token,
         "resume": ctx.resume,
         "settings": dict(ctx.settings),
     }

@@ -20,7 +20,7 @@ from pydantic_core import to_jsonable_python
 
 from jobdeck.errors import JobdeckError
 from jobdeck.limits import ERROR_BYTES, LOG_LINE_BYTES, RESULT_BYTES
-from jobdeck.outcome import Cancelled, Discard, Retry, Snooze
+from jobdeck.outcome import Cancelled, Discard, Park, Retry, Snooze
 from jobdeck.secret import redact
 from jobdeck.text import cut_bytes
 
@@ -86,6 +86,9 @@ def describe(error: BaseException) -> dict[str, Any]:
             return facts | {"raise": "discard"}
         case Snooze():
             return facts | {"raise": "snooze", "delay": error.delay.total_seconds()}
+        case Park():
+            until = None if error.until is None else error.until.isoformat()
+            return facts | {"raise": "park", "delay": error.delay.total_seconds(), "until": until}
         case Cancelled() | asyncio.CancelledError():
             return facts | {"raise": "cancelled"}
         case ChildError():
@@ -113,6 +116,9 @@ def restore(facts: Mapping[str, Any]) -> BaseException:
             return Discard(message)
         case "snooze":
             return Snooze(facts["delay"], message)
+        case "park":
+            until = facts["until"]
+            return Park(facts["delay"] if until is None else datetime.fromisoformat(until), message)
         case "cancelled":
             return Cancelled(message)
         case "jobdeck":

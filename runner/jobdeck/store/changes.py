@@ -12,13 +12,15 @@ from sqlalchemy import and_, select, update
 from jobdeck.errors import AlreadyActive, Conflict, JobdeckError, NotCancellable, NotFound
 from jobdeck.ids import show_id
 from jobdeck.model import CancelEffect, CancelReply
-from jobdeck.states import RETRYABLE, TERMINAL, WAITING, Status
+from jobdeck.states import RETRYABLE, TERMINAL, WAITING, AttemptOutcome, Status
 from jobdeck.store.events import Event, record
+from jobdeck.store.finish import leased, write_ends
 from jobdeck.store.holders import stands_against
 from jobdeck.store.locks import Locks, lock_runs
 from jobdeck.store.schema import HOLDS_DEDUPE, leases, runs
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
 from jobdeck.store.waiting import FACTS, End, end_waiting
+from jobdeck.verdict import Ending
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +61,13 @@ def _cancel_one(tx: Tx, item: Cancel) -> CancelReply | JobdeckError:
         end_waiting(tx, [(row, End(Status.CANCELLED, "cancelled", item.actor, item.reason, asked=True))])
         return CancelReply(item.run_id, Status.CANCELLED, True, CancelEffect.NOW)
     # The first request stays: who asked, when and why is a fact that a second key press must not rewrite.
-    if row.cancel_requested_at is None:
-        request_stop(tx, item.run_id, item.actor, item.reason)
+    if row.cancel_requested_at is None and request_stop(tx, item.run_id, item.actor, item.reason):
+        return CancelReply(item.run_id, Status.CANCELLED, True, CancelEffect.NOW)
     return CancelReply(item.run_id, status, False, CancelEffect.REQUESTED)
 
 
-def request_stop(tx: Tx, run_id: UUID, actor: str, reason: str | None) -> None:
-    """Ask a running run to stop; its row is locked."""
+def request_stop(tx: Tx, run_id: UUID, actor: str, reason: str | None) -> bool:
+    """Ask a running run to stop; its row is locked. True where it has ended by that: nobody would notice if parked."""
     asked = {
         "cancel_requested_at": tx.now,
         "cancel_requested_by": actor,
@@ -73,9 +75,14 @@ def request_stop(tx: Tx, run_id: UUID, actor: str, reason: str | None) -> None:
         "revision": runs.c.revision + 1,
     }
     tx.conn.execute(update(runs).where(runs.c.id == run_id, runs.c.status == Status.RUNNING).values(asked))
-    tx.conn.execute(update(leases).where(leases.c.run_id == run_id).values(cancel_requested_at=tx.now))
+    told = update(leases).where(leases.c.run_id == run_id).values(cancel_requested_at=tx.now)
+    parked = tx.conn.execute(told.returning(leases.c.parked)).scalar()
     record(tx, [Event(run_id, "cancel_requested", actor, {"reason": reason})])
     tx.hint(Hint.CANCEL | Hint.CHANGE)
+    if parked:
+        rows = tx.conn.execute(leased().where(runs.c.id == run_id)).all()
+        write_ends(tx, [(row, Ending(AttemptOutcome.CANCELLED)) for row in rows], actor=actor)
+    return bool(parked)
 
 
 @verb(Rank.CHANGE, Locks(lambda item: (item.run_id,), runs=True))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -35,7 +36,7 @@ from jobdeck.store.control.known import is_controlled, uncontrolled
 from jobdeck.store.differences import Differences
 from jobdeck.store.given import Rows
 from jobdeck.store.job_latest import with_latest_versions
-from jobdeck.store.lanes import MOST, NOW, candidates, heads
+from jobdeck.store.lanes import KINDS, MOST, NOW, Wanted, candidates, heads, pulled, served, served_in_queues
 from jobdeck.store.rare_facts import COMMON, HAS_RARE, RareFacts, rare_facts
 from jobdeck.store.schema import checkpoints, leases, projects, runs, teams
 from jobdeck.store.statement import statement
@@ -52,7 +53,8 @@ FIRST_TEAM: Final = UUID(int=0)
 class Claim:
     """What a worker asks for. Empty `queues` means every queue."""
 
-    worker_id: UUID
+    worker_id: UUID | None
+    """None: no worker asks, but a program that claims from a pull queue; see `jobdeck.store.pull`."""
     worker: str
     limit: int
     lease_us: int
@@ -60,6 +62,15 @@ class Claim:
     queues: tuple[str, ...] = ()
     last_team: UUID = FIRST_TEAM
     """Whose run it took last: the turn goes on after this team."""
+    pull_of: UUID | None = None
+    """The team whose pull queues these are; their runs are taken whatever their type."""
+
+    @property
+    def wanted(self) -> Wanted:
+        """The lanes that it is about."""
+        if self.pull_of is not None:
+            return pulled
+        return served_in_queues if self.queues else served
 
 
 class ClaimedRun(NamedTuple):
@@ -93,7 +104,7 @@ def claim(tx: Tx, items: Sequence[Claim]) -> Sequence[list[ClaimedRun] | Jobdeck
 
 
 def _claim_for(tx: Tx, request: Claim) -> list[ClaimedRun]:
-    if request.limit < 1 or not request.job_types:
+    if request.limit < 1 or not (request.job_types or request.pull_of):
         return []
     lease_until = tx.now + request.lease_us
     by = {
@@ -109,8 +120,11 @@ def _claim_for(tx: Tx, request: Claim) -> list[ClaimedRun]:
         "job_types": request.job_types,
         "queues": request.queues,
         "last_team": request.last_team,
+        "team": request.pull_of,
     }
-    rows = _take_chosen(tx, bound) if is_controlled(tx) else _take_free(tx, bound)
+    rows = (
+        _take_chosen(tx, request.wanted, bound) if is_controlled(tx) else _TAKE[request.wanted].all(tx, bound)
+    )
     if not rows:
         return []
     for row in rows:
@@ -132,12 +146,8 @@ _OF_CLAIM = ("worker_id", "worker", "claimed_at", "beat_at", "lease_until")
 _leases = Rows(leases, (*_OF_RUN, *_OF_CLAIM))
 
 
-def _take_free(tx: Tx, bound: Mapping[str, Any]) -> list[Any]:
-    return (_take_of_queues if bound["queues"] else _take).all(tx, bound)
-
-
-def _take_chosen(tx: Tx, bound: Mapping[str, Any]) -> list[Any]:
-    ids = choose(tx, bound)
+def _take_chosen(tx: Tx, wanted: Wanted, bound: Mapping[str, Any]) -> list[Any]:
+    ids = choose(tx, wanted, bound)
     return _take_ids.all(tx, {**bound, "ids": ids}) if ids else []
 
 
@@ -172,28 +182,21 @@ def _with_leases(differences: Differences, taking: Update) -> Select[Any] | Upda
 
 
 @statement
-def _take(differences: Differences) -> Select[Any] | Update:
-    return _take_first(differences, some_queues=False)
-
-
-@statement
-def _take_of_queues(differences: Differences) -> Select[Any] | Update:
-    return _take_first(differences, some_queues=True)
-
-
-@statement
 def _take_ids(differences: Differences) -> Select[Any] | Update:
     return _with_leases(differences, _taking(differences.among(runs.c.id, "ids")))
 
 
-def _take_first(differences: Differences, *, some_queues: bool) -> Select[Any] | Update:
-    chosen = _chosen(differences, some_queues)
+def _take_first(wanted: Wanted, differences: Differences) -> Select[Any] | Update:
+    chosen = _chosen(differences, wanted)
     return _with_leases(differences, _taking(differences.in_query(runs.c.id, chosen)))
 
 
-def _chosen(differences: Differences, some_queues: bool) -> Select[Any]:
+_TAKE: Final = {wanted: statement(partial(_take_first, wanted)) for wanted in KINDS}
+
+
+def _chosen(differences: Differences, wanted: Wanted) -> Select[Any]:
     """Ids of the runs to take: teams in turn, inside a team by priority, due time and id."""
-    lanes = heads(differences, some_queues=some_queues, only=uncontrolled)
+    lanes = heads(differences, wanted, uncontrolled)
     found = candidates(differences, lanes).subquery("candidates")
     in_team = (found.c.priority, found.c.due_at, found.c.id)
     turn = func.row_number().over(partition_by=found.c.team_id, order_by=in_team)

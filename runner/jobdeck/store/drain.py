@@ -8,19 +8,22 @@ from sqlalchemy import Connection, Select, or_, select
 
 from jobdeck.store.control.budget import closed_windows
 from jobdeck.store.control.pauses import is_paused
-from jobdeck.store.lanes import ready
+from jobdeck.store.lanes import is_pulled, ready
 from jobdeck.store.schema import leases, runs
 
 
 def nothing_left(conn: Connection, now: int, job_types: tuple[str, ...], queues: tuple[str, ...]) -> bool:
     """True where no run of these types and queues (empty: all) is due or running.
 
-    What is due later, paused or outside its window does not count.
+    What is due later, paused or outside its window does not count, nor what is in the hands of others: parked runs, and
+    those of pull queues.
     """
-    running = select(runs.c.id).join(leases, leases.c.run_id == runs.c.id)
+    with_workers = leases.c.worker_id.is_not(None)
+    running = select(runs.c.id).join(leases, leases.c.run_id == runs.c.id).where(with_workers)
     in_time = or_(runs.c.expires_at.is_(None), runs.c.expires_at > now)
     # What is paused, or outside its window, may stay so for days.
     due = select(runs.c.id).where(*ready(runs), runs.c.due_at <= now, in_time, ~is_paused(runs, now))
+    due = due.where(~is_pulled(runs))
     if shut := closed_windows(conn, now):
         due = due.where(runs.c.gate.not_in(shut))
     return not any(conn.execute(_mine(query, job_types, queues)).first() for query in (running, due))

@@ -30,6 +30,7 @@ from jobdeck.store.columns import word
 from jobdeck.store.control.turns import give_places
 from jobdeck.store.differences import Change, Differences, Given, LockedRows
 from jobdeck.store.given import GivenRows, insert_given
+from jobdeck.store.held_by_token import LEASE_FACTS, belongs_to_others, park, unacked
 from jobdeck.store.leases import Report, stale, write_reports
 from jobdeck.store.locks import Locks
 from jobdeck.store.schema import attempts, leases, run_events, runs
@@ -74,7 +75,7 @@ def finish(tx: Tx, items: Sequence[Finish]) -> Sequence[Ended | JobdeckError]:
     refused: dict[int, JobdeckError] = {}
     for index, item in enumerate(items):
         run = held.get(item.run_id)
-        if run is None or run.fence != item.fence:
+        if run is None or run.fence != item.fence or belongs_to_others(run, item.ending):
             refused[index] = stale(item.run_id)
         else:
             # An attempt ends once.
@@ -83,18 +84,33 @@ def finish(tx: Tx, items: Sequence[Finish]) -> Sequence[Ended | JobdeckError]:
     if unsaid := [item.last_report for _, item in valid if item.last_report is not None]:
         tx.differences.lock_rows(tx.conn, leases.c.run_id, [item.run_id for _, item in valid])
         write_reports(tx, unsaid)
-    ended = iter(_write(tx, [(run, item.ending) for run, item in valid]))
+    ended = iter(_end_or_park(tx, [(run, item.ending) for run, item in valid]))
     return [refused[index] if index in refused else next(ended) for index, _ in enumerate(items)]
+
+
+def _end_or_park(tx: Tx, endings: Sequence[tuple[Any, Ending]]) -> list[Ended]:
+    parked = {run.id: run for run, ending in endings if ending.parking and run.cancel_requested_at is None}
+    if not parked:
+        return write_ends(tx, endings)
+    untils = iter(park(tx, [each for each in endings if each[0].id in parked]))
+    ended = iter(write_ends(tx, [each for each in endings if each[0].id not in parked]))
+    return [
+        Ended(run.id, run.fence, Status.RUNNING, next(untils)) if run.id in parked else next(ended)
+        for run, _ in endings
+    ]
 
 
 @verb(Rank.FINISH, Locks(lambda item: ()))
 def recover(tx: Tx, items: Sequence[Recover]) -> Sequence[list[Ended] | JobdeckError]:
-    """Take runs whose lease has expired from workers that stopped beating; crashes count apart from failures."""
+    """Take runs whose lease has expired from workers that stopped beating; crashes count apart from failures.
+
+    And from those who have a token and have said nothing in time.
+    """
     rows = _expired.all(tx, {"now": tx.now})
     crashes = [(row, _crash(row, tx.now)) for row in rows]
     try:
         with tx.attempt():
-            ended = _write(tx, crashes, actor=items[0].actor)
+            ended = write_ends(tx, crashes, actor=items[0].actor)
     except IntegrityError:
         ended = _one_by_one(tx, crashes, items[0].actor)
     return [ended if index == 0 else [] for index, _ in enumerate(items)]
@@ -105,11 +121,13 @@ def _one_by_one(tx: Tx, crashes: Sequence[tuple[Any, Ending]], actor: str) -> li
     ended: list[Ended] = []
     for crash in crashes:
         with suppress(IntegrityError), tx.attempt():
-            ended += _write(tx, [crash], actor=actor)
+            ended += write_ends(tx, [crash], actor=actor)
     return ended
 
 
 def _crash(row: Any, now: int) -> Ending:
+    if row.worker_id is None:
+        return unacked(row)
     silent = (now - row.beat_at) // 1_000_000
     words = f"worker {row.worker} stopped reporting {silent} s ago"
     if row.message:
@@ -134,7 +152,8 @@ _FACTS = (
 )
 
 
-def _leased(*columns: ColumnElement[Any]) -> Select[Any]:
+def leased(*columns: ColumnElement[Any]) -> Select[Any]:
+    """Running runs with the leases that are theirs, and what `write_ends` has to know of both."""
     return (
         select(*_FACTS, *columns)
         .select_from(runs.join(leases, and_(leases.c.run_id == runs.c.id, leases.c.fence == runs.c.fence)))
@@ -144,20 +163,20 @@ def _leased(*columns: ColumnElement[Any]) -> Select[Any]:
 
 @statement
 def _held(differences: Differences) -> Select[Any]:
-    query = _leased().where(differences.among(runs.c.id, "ids"))
+    query = leased(leases.c.token_hash).where(differences.among(runs.c.id, "ids"))
     return differences.locked(query, by=runs.c.id, of=(runs,))
 
 
 @statement
 def _expired(differences: Differences) -> Select[Any]:
     now = bindparam("now", type_=BigInteger)
-    query = _leased(leases.c.beat_at, leases.c.message).where(leases.c.lease_until <= now)
+    query = leased(*LEASE_FACTS, leases.c.message).where(leases.c.lease_until <= now)
     # The leases too: one that a beat is extending right now has not expired.
     return differences.unlocked_only(query.order_by(runs.c.id).limit(_RECOVER_BATCH), runs, leases)
 
 
-def _write(tx: Tx, endings: Sequence[tuple[Any, Ending]], *, actor: str = "") -> list[Ended]:
-    """Write the ends of these attempts, told by `actor`, or by their workers themselves."""
+def write_ends(tx: Tx, endings: Sequence[tuple[Any, Ending]], *, actor: str = "") -> list[Ended]:
+    """Write the ends of these attempts, told by `actor`, or by their workers themselves. Rows of `leased`, locked."""
     if not endings:
         return []
     rows, ended, awaited = [], [], []

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from jobdeck.clock import from_us
 from jobdeck.errors import JobdeckError
 from jobdeck.model import JobType, Worker
+from jobdeck.store.lanes import pull_queues
 from jobdeck.store.schema import job_types, leases, workers
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
 
@@ -74,7 +75,7 @@ def register(tx: Tx, items: Sequence[Register]) -> Sequence[JobdeckError | None]
 
 def _forget_silent(tx: Tx) -> None:
     """Drop workers gone for a day that hold nothing: a run never loses the worker its lease names."""
-    holding = select(leases.c.worker_id)
+    holding = select(leases.c.worker_id).where(leases.c.worker_id.is_not(None))
     old = select(workers.c.id).where(
         workers.c.alive_until < tx.now - _KEEP_SILENT_US, workers.c.id.not_in(holding)
     )
@@ -173,10 +174,12 @@ class LiveWork:
     """The labels of each live worker."""
     needed: Mapping[str, tuple[str, ...]]
     """The labels of the job types that ask for any."""
+    pulled: frozenset[str] = frozenset()
+    """The team's pull queues, whose runs wait for no worker."""
 
     def refusal(self, job_type: str, queue: str) -> str | None:
         """Why nobody takes a due run of this type and queue, with what helps; None where somebody can."""
-        if (job_type, None) in self.served or (job_type, queue) in self.served:
+        if queue in self.pulled or (job_type, None) in self.served or (job_type, queue) in self.served:
             return None
         labels = self.needed.get(job_type, ())
         runner = " ".join(["jobdeck runner", *(f"--label {label}" for label in labels)])
@@ -193,8 +196,8 @@ class LiveWork:
         return f"no live worker takes the queue {queue}; start one with: {runner} --queue {queue}"
 
 
-def live_work(conn: Connection, now: int) -> LiveWork:
-    """What the workers that are alive now can take."""
+def live_work(conn: Connection, now: int, team_id: UUID) -> LiveWork:
+    """What the workers that are alive now can take of this team's runs."""
     query = select(workers.c.queues, workers.c.job_types, workers.c.labels).where(
         workers.c.alive_until > now, workers.c.state.not_in(("stopped", "draining"))
     )
@@ -210,6 +213,7 @@ def live_work(conn: Connection, now: int) -> LiveWork:
         served=frozenset(served),
         offered=tuple(frozenset(json.loads(row.labels)) for row in rows),
         needed={row.name: tuple(json.loads(row.labels)) for row in conn.execute(asking)},
+        pulled=pull_queues(conn, team_id),
     )
 
 

@@ -1,21 +1,25 @@
 """Lanes: what is ready stands in one for each team, queue, job type, gate and priority.
 
-A loose index scan finds the lanes without touching what waits in them.
+A loose index scan finds the lanes without touching what waits in them. Which of them are for whom: workers take what
+they are asked to serve, but never from a pull queue; programs take from pull queues.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
+from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    Connection,
     FromClause,
     Integer,
     ScalarSelect,
     Select,
     bindparam,
+    exists,
     func,
     literal_column,
     select,
@@ -24,7 +28,7 @@ from sqlalchemy import (
 from jobdeck.states import Status
 from jobdeck.store.columns import word
 from jobdeck.store.differences import Differences
-from jobdeck.store.schema import runs
+from jobdeck.store.schema import queues, runs
 
 NOW: Final[ColumnElement[int]] = bindparam("now", type_=BigInteger)
 """The database's clock."""
@@ -35,13 +39,43 @@ _ORDER: Final = ("id", "team_id", "priority", "due_at")
 _PENDING: Final[ColumnElement[str]] = word(Status.PENDING)
 
 
-def heads(
-    differences: Differences,
-    *,
-    some_queues: bool,
-    only: Callable[[FromClause], Sequence[ColumnElement[bool]]],
-) -> FromClause:
-    """The lanes that this worker may serve and that have something due, of those for which `only` holds."""
+Wanted: TypeAlias = Callable[[Differences, FromClause], Sequence[ColumnElement[bool]]]
+"""Conditions on the first run of a lane."""
+
+
+def served(differences: Differences, head: FromClause) -> Sequence[ColumnElement[bool]]:
+    """Lanes for a worker that serves every queue: of its types, and not in a pull queue."""
+    return differences.among(head.c.job_type, "job_types"), ~is_pulled(head)
+
+
+def served_in_queues(differences: Differences, head: FromClause) -> Sequence[ColumnElement[bool]]:
+    """Lanes for a worker that serves some queues."""
+    return *served(differences, head), differences.among(head.c.queue, "queues")
+
+
+def pulled(differences: Differences, head: FromClause) -> Sequence[ColumnElement[bool]]:
+    """Lanes of a pull queue, for a program that claims from it."""
+    of_team = head.c.team_id == bindparam("team", type_=runs.c.team_id.type)
+    return of_team, differences.among(head.c.queue, "queues")
+
+
+KINDS: Final[tuple[Wanted, ...]] = (served, served_in_queues, pulled)
+"""For each of them there is a statement of its own."""
+
+
+def is_pulled(table: FromClause) -> ColumnElement[bool]:
+    """Whether a run is in a pull queue, which workers leave alone."""
+    return exists().where(queues.c.team_id == table.c.team_id, queues.c.name == table.c.queue, queues.c.pull)
+
+
+def pull_queues(conn: Connection, team_id: UUID) -> frozenset[str]:
+    """The names of the team's pull queues."""
+    query = select(queues.c.name).where(queues.c.team_id == team_id, queues.c.pull)
+    return frozenset(conn.execute(query).scalars())
+
+
+def heads(differences: Differences, wanted: Wanted, *more: Wanted) -> FromClause:
+    """The first run of each lane that has something due and that all conditions hold for."""
     first, previous, head = (runs.alias(name) for name in ("first", "previous", "head"))
     lanes = select(_earliest(first).label("id")).cte("lanes", recursive=True)
     step = _first_of_next_lane(previous)
@@ -49,10 +83,10 @@ def heads(
     query = (
         select(*_lane(head))
         .select_from(lanes.join(head, head.c.id == lanes.c.id))
-        .where(head.c.due_at <= NOW, differences.among(head.c.job_type, "job_types"), *only(head))
+        .where(head.c.due_at <= NOW, *wanted(differences, head))
     )
-    if some_queues:
-        query = query.where(differences.among(head.c.queue, "queues"))
+    for conditions in more:
+        query = query.where(*conditions(differences, head))
     return query.subquery("heads")
 
 

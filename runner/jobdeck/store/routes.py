@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TypeAlias
+from typing import Final, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, and_, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, exists, or_, select
 
 from jobdeck.errors import ValidationError
 from jobdeck.limits import PAGE_LOOKS, PAGE_LOOKS_SCATTERED, SYSTEM_TYPES
@@ -15,13 +15,16 @@ from jobdeck.states import Label, Status
 from jobdeck.store.control.pauses import is_paused
 from jobdeck.store.differences import Differences
 from jobdeck.store.fleet import live_work
+from jobdeck.store.lanes import is_pulled
 from jobdeck.store.rows import is_stalled_clause
-from jobdeck.store.schema import LISTED, ORDINARY, projects, runs
+from jobdeck.store.schema import LISTED, ORDINARY, leases, projects, runs
 from jobdeck.store.walks import Route, Walk
 
 Condition: TypeAlias = ColumnElement[bool]
 States: TypeAlias = Mapping[Status, tuple[Condition, ...]]
 """Stored statuses; with conditions for the labels that are wanted of one, without where all of it is."""
+
+_OF_RUNNING: Final = (Label.CANCELLING, Label.STALLED, Label.PARKED)
 
 
 def routes_of(
@@ -37,7 +40,7 @@ def routes_of(
         if project_id is None:
             return []
         tests.append(runs.c.project_id == project_id)
-    states = _states(conn, now, chosen.statuses)
+    states = _states(conn, now, scope, chosen.statuses)
     of_state = [_any_state(states)] if states else []
     of_type: list[Condition] = []
     routes: list[Route] = []
@@ -62,7 +65,7 @@ def _any_state(states: States) -> Condition:
     return or_(*(and_(runs.c.status == status, *labels) for status, labels in states.items()))
 
 
-def _states(conn: Connection, now: int, names: frozenset[str]) -> States:
+def _states(conn: Connection, now: int, scope: TeamScope, names: frozenset[str]) -> States:
     """Which stored statuses have to be read; none where it is all of them."""
     states: dict[Status, tuple[Condition, ...]] = {Status(name): () for name in sorted(names & set(Status))}
     if len(states) == len(Status):
@@ -72,12 +75,12 @@ def _states(conn: Connection, now: int, names: frozenset[str]) -> States:
         if name not in set(Label):
             known = ", ".join([*Status, *Label])
             raise ValidationError(f"{name[:40]!r} is not a status; choose from {known}", field="status")
-        status = Status.RUNNING if name in (Label.CANCELLING, Label.STALLED) else Status.PENDING
-        labels.setdefault(status, []).append(_has_label(conn, now, Label(name)))
+        status = Status.RUNNING if name in _OF_RUNNING else Status.PENDING
+        labels.setdefault(status, []).append(_has_label(conn, now, scope, Label(name)))
     return {status: (or_(*each),) for status, each in labels.items()} | states
 
 
-def _has_label(conn: Connection, now: int, label: Label) -> Condition:
+def _has_label(conn: Connection, now: int, scope: TeamScope, label: Label) -> Condition:
     """What a run of the right status must fulfil too."""
     match label:
         case Label.SCHEDULED:
@@ -88,8 +91,10 @@ def _has_label(conn: Connection, now: int, label: Label) -> Condition:
             return runs.c.cancel_requested_at.is_not(None)
         case Label.STALLED:
             return is_stalled_clause(now)
+        case Label.PARKED:
+            return exists().where(leases.c.run_id == runs.c.id, leases.c.parked)
         case Label.HELD:
-            unserved = ~_served(live_work(conn, now).served)
+            unserved = and_(~_served(live_work(conn, now, scope.team_id).served), ~is_pulled(runs))
             return and_(runs.c.due_at <= now, or_(runs.c.blocked > 0, unserved, is_paused(runs, now)))
 
 

@@ -69,6 +69,7 @@ class _RunRow(NamedTuple):
     lease_worker_id: UUID | None
     lease_beat_at: int | None
     lease_stalled: bool | None
+    lease_parked: bool | None
     lease_revision: int | None
     lease_processed: int | None
     lease_total: int | None
@@ -113,7 +114,7 @@ def to_runs(conn: Connection, scope: TeamScope, rows: Iterable[Row[Any]], now: i
     """
     found = [_RunRow._make(row[: len(_RunRow._fields)]) for row in rows]
     waiting = any(row.status == Status.PENDING and row.due_at <= now for row in found)
-    live = live_work(conn, now) if waiting else None
+    live = live_work(conn, now, scope.team_id) if waiting else None
     pauses = list_pauses(conn, now, scope.team_id) if waiting else []
     return [_run(row, scope, now, live, pauses) for row in found]
 
@@ -156,6 +157,7 @@ def _run(row: _RunRow, scope: TeamScope, now: int, live: LiveWork | None, pauses
             attempt=row.attempt,
             cancel_requested=requested,
             stalled=leased and _is_stalled(row, now),
+            parked=bool(row.lease_parked),
             held=refusal is not None,
         ),
         queue=row.queue,

@@ -38,9 +38,12 @@ def make_way(tx: Tx, item: NewRun, holders: Collection[UUID], mode: OnConflict |
     end_waiting(tx, [(row, end) for row in waiting])
     running = [row for row in rows if row.status == Status.RUNNING]
     if mode is OnConflict.REPLACE:
-        for row in running:
-            if row.cancel_requested_at is None:
-                request_stop(tx, row.id, item.triggered_by, reason)
+        gone = [
+            row
+            for row in running
+            if row.cancel_requested_at is None and request_stop(tx, row.id, item.triggered_by, reason)
+        ]
+        running, waiting = [row for row in running if row not in gone], [*waiting, *gone]
     ended = [row.id for row in rows if Status(row.status) in TERMINAL]
     return Succession(
         [*(row.id for row in waiting), *ended], [Wish(row.id, Turn.KEY, True) for row in running]

@@ -42,14 +42,24 @@ def _reasons(conn: Connection, now: int, row: Any) -> Iterator[Reason]:
         again = f"jobdeck runs {'rerun' if status is Status.COMPLETED else 'retry'} {shown}"
         yield Reason("ended", f"it has ended as {status}", again)
     elif status is Status.RUNNING:
-        yield _running(conn, row, shown)
+        yield _running(conn, now, row, shown)
     else:
         yield from _waiting(conn, now, row, shown)
 
 
-def _running(conn: Connection, row: Any, shown: str) -> Reason:
-    worker = conn.execute(select(leases.c.worker).where(leases.c.run_id == row.id)).scalar()
+def _running(conn: Connection, now: int, row: Any, shown: str) -> Reason:
+    lease = conn.execute(select(leases).where(leases.c.run_id == row.id)).one_or_none()
     asked = " and has been asked to stop" if row.cancel_requested_at is not None else ""
+    if lease is not None and lease.worker_id is None:
+        left = span(lease.lease_until - now)
+        if lease.parked:
+            words, command = "its handler has parked it, for another system to end it", "runs finish"
+        else:
+            words, command = f"{lease.worker} has claimed it, and has to ack it", "ack"
+        return Reason(
+            "token", f"{words} in {left}{asked}", f"jobdeck {command} {shown} completed --token TOKEN"
+        )
+    worker = None if lease is None else lease.worker
     return Reason("running", f"it runs on {worker}{asked}", f"jobdeck runs logs {shown} --follow")
 
 
@@ -64,7 +74,12 @@ def _waiting(conn: Connection, now: int, row: Any, shown: str) -> Iterator[Reaso
     for reason in (*holding, *limited(conn, now, row), *_expiry(row, now)):
         found = found or reason.kind != "expires"
         yield reason
-    refusal = live_work(conn, now).refusal(row.job_type, row.queue)
+    live = live_work(conn, now, row.team_id)
+    if row.queue in live.pulled:
+        words = f"a program has to claim it from the pull queue {row.queue}"
+        yield Reason("pull", words, f"jobdeck claim {row.queue}")
+        return
+    refusal = live.refusal(row.job_type, row.queue)
     if refusal is not None:
         words, _, helps = refusal.partition("; ")
         yield Reason("worker", words, helps.rpartition(": ")[2] or None)

@@ -6,10 +6,12 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from jobdeck import jsonio, limits
+from jobdeck.clock import from_us
 from jobdeck.context import CancelReason
 from jobdeck.engine.capture import capturing
 from jobdeck.engine.mailbox import Mailbox
@@ -22,6 +24,7 @@ from jobdeck.net import AddressPolicy, GuardedClient
 from jobdeck.plugins import Plugin
 from jobdeck.spec import HandlerSpec
 from jobdeck.store.claim import ClaimedRun
+from jobdeck.verdict import Ending
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,12 @@ class HandlerResult:
     logs: tuple[LoggedLine, ...]
     checkpoints: tuple[Any, ...]
     children: tuple[ChildRun, ...]
+    token: str = ""
+    """What `ctx.token` was: by it the run would be ended, where the outcome is `parked`."""
+    parked_for: float | None = None
+    """Seconds, where the handler has parked its run for a time."""
+    parked_until: datetime | None = None
+    """Where it has parked it until a time."""
 
 
 @dataclass(slots=True)
@@ -133,7 +142,18 @@ async def run_handler(
         ),
         checkpoints=tuple(recorder.checkpoints),
         children=tuple(recorder.children),
+        token=ctx.token,
+        **_parked(ending),
     )
+
+
+def _parked(ending: Ending) -> dict[str, Any]:
+    parking = ending.parking
+    if parking is None:
+        return {}
+    if parking.until is not None:
+        return {"parked_until": from_us(parking.until)}
+    return {"parked_for": parking.wait_us / 1_000_000}
 
 
 def run_handler_sync(

@@ -26,6 +26,7 @@ _LOOKS: Final[dict[str, Look]] = {
     "running": Look("●", "running", "busy"),
     "cancelling": Look("◐", "cancelling", "warn"),
     "stalled": Look("!", "stalled", "bad"),
+    "parked": Look("◒", "parked", "busy"),
     "completed": Look("✓", "completed", "good"),
     "failed": Look("✗", "failed", "bad"),
     "dead": Look("†", "dead", "bad"),
@@ -38,7 +39,6 @@ _LOOKS: Final[dict[str, Look]] = {
     "abandoned": Look("†", "abandoned", "bad"),
     "interrupted": Look("◦", "interrupt.", "dim"),
     "snoozed": Look("◦", "snoozed", "dim"),
-    "parked": Look("◦", "parked", "dim"),
 }
 
 

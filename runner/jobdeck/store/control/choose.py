@@ -7,6 +7,7 @@ passed over. A run whose key has no place left is put aside (`turns`), or thousa
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from typing import Any, Final
 from uuid import UUID
@@ -18,7 +19,7 @@ from jobdeck.store.control.pauses import not_paused
 from jobdeck.store.control.rates import tell_uses
 from jobdeck.store.control.turns import put_aside
 from jobdeck.store.differences import Differences
-from jobdeck.store.lanes import candidates, heads
+from jobdeck.store.lanes import KINDS, Wanted, candidates, heads
 from jobdeck.store.statement import statement
 from jobdeck.store.transaction import Tx
 
@@ -28,10 +29,9 @@ _WIDER: Final = 200
 """How many runs of each lane it looks at then."""
 
 
-def choose(tx: Tx, bound: Mapping[str, Any]) -> list[UUID]:
+def choose(tx: Tx, wanted: Wanted, bound: Mapping[str, Any]) -> list[UUID]:
     """The runs to take, locked; `bound` are the parameters of a claim. Whoever is chosen counts as running already."""
-    some_queues = bool(bound["queues"])
-    lanes = [Lane(*row) for row in (_lanes_of_queues if some_queues else _lanes).all(tx, bound)]
+    lanes = [Lane(*row) for row in _LANES[wanted].all(tx, bound)]
     if not lanes:
         return []
     budget = budget_for(tx, lanes)
@@ -40,9 +40,7 @@ def choose(tx: Tx, bound: Mapping[str, Any]) -> list[UUID]:
     look = dict(bound)
     for _ in range(_LOOKS):
         look["shut"] = budget.shut()
-        found = [
-            row for row in (_found_of_queues if some_queues else _found).all(tx, look) if row.id not in chosen
-        ]
+        found = [row for row in _FOUND[wanted].all(tx, look) if row.id not in chosen]
         aside = _pick(found, budget, most, chosen, bound["last_team"])
         if not aside:
             break
@@ -79,40 +77,24 @@ def _take_next(team: Iterator[Any], budget: Budget, chosen: list[UUID], aside: l
     return False
 
 
-def _only(head: FromClause) -> Sequence[ColumnElement[bool]]:
+def _unpaused(_: Differences, head: FromClause) -> Sequence[ColumnElement[bool]]:
     return (not_paused(head),)
 
 
-def _lanes_statement(differences: Differences, *, some_queues: bool) -> Select[Any]:
-    found = heads(differences, some_queues=some_queues, only=_only)
+def _open(differences: Differences, head: FromClause) -> Sequence[ColumnElement[bool]]:
+    # A list is filled up with NULLs, among which nothing is known to be absent.
+    return (func.coalesce(~differences.among(head.c.gate, "shut"), true()),)
+
+
+def _lanes(wanted: Wanted, differences: Differences) -> Select[Any]:
+    found = heads(differences, wanted, _unpaused)
     return select(found.c.team_id, found.c.queue, found.c.gate).distinct()
 
 
-def _found_statement(differences: Differences, *, some_queues: bool) -> Select[Any]:
-    def only(head: FromClause) -> Sequence[ColumnElement[bool]]:
-        # A list is filled up with NULLs, among which nothing is known to be absent.
-        open_to_it = func.coalesce(~differences.among(head.c.gate, "shut"), true())
-        return (*_only(head), open_to_it)
-
-    lanes = heads(differences, some_queues=some_queues, only=only)
+def _found(wanted: Wanted, differences: Differences) -> Select[Any]:
+    lanes = heads(differences, wanted, _unpaused, _open)
     return candidates(differences, lanes, "queue", "gate", "concurrency_key")
 
 
-@statement
-def _lanes(differences: Differences) -> Select[Any]:
-    return _lanes_statement(differences, some_queues=False)
-
-
-@statement
-def _lanes_of_queues(differences: Differences) -> Select[Any]:
-    return _lanes_statement(differences, some_queues=True)
-
-
-@statement
-def _found(differences: Differences) -> Select[Any]:
-    return _found_statement(differences, some_queues=False)
-
-
-@statement
-def _found_of_queues(differences: Differences) -> Select[Any]:
-    return _found_statement(differences, some_queues=True)
+_LANES: Final = {wanted: statement(partial(_lanes, wanted)) for wanted in KINDS}
+_FOUND: Final = {wanted: statement(partial(_found, wanted)) for wanted in KINDS}

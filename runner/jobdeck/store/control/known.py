@@ -18,6 +18,7 @@ from sqlalchemy import (
     select,
 )
 
+from jobdeck.store.differences import Differences
 from jobdeck.store.schema import gates, pauses, queues
 from jobdeck.store.transaction import Tx
 
@@ -51,7 +52,7 @@ def any_controlled(conn: Connection) -> bool:
     return bool(conn.execute(select(literal(1)).where(any_of)).first())
 
 
-def uncontrolled(head: FromClause) -> Sequence[ColumnElement[bool]]:
+def uncontrolled(_: Differences, head: FromClause) -> Sequence[ColumnElement[bool]]:
     """The conditions under which a lane is taken from without a look at limits: exact, whatever is known."""
     return (
         head.c.gate == literal_column("0"),

@@ -9,6 +9,7 @@ from jobdeck.store.schema.control import gates, pauses, queues, rate_uses, rates
 from jobdeck.store.schema.fleet import job_types, workers
 from jobdeck.store.schema.jobs import job_versions, jobs, schedules
 from jobdeck.store.schema.keys_and_waits import run_keys, run_waits
+from jobdeck.store.schema.pull import acks
 from jobdeck.store.schema.runs import (
     EXPIRES,
     GATED,
@@ -29,6 +30,7 @@ __all__ = [
     "LISTED",
     "OF_JOB",
     "ORDINARY",
+    "acks",
     "attempts",
     "checkpoints",
     "commit_marks",

@@ -17,7 +17,8 @@ leases = Table(
     Column("run_id", Id, primary_key=True),
     Column("team_id", Id, nullable=False),
     Column("fence", Integer, nullable=False),
-    Column("worker_id", Id, nullable=False),
+    # NULL: it belongs to whoever has the token (`jobdeck.pull`).
+    Column("worker_id", Id),
     Column("worker", Text, nullable=False),
     Column("claimed_at", BigInteger, nullable=False),
     Column("beat_at", BigInteger, nullable=False),
@@ -29,6 +30,11 @@ leases = Table(
     Column("progress_at", BigInteger),
     Column("progress_gap", BigInteger),
     Column("log_bytes", BigInteger, nullable=False, server_default=text("0")),
+    # Of a lease that has a token: its digest, the wait before the next attempt should this one fail, and whether a
+    # handler has parked the run.
+    Column("token_hash", Text),
+    Column("retry_us", BigInteger),
+    flag("parked"),
     Index(
         "ix_leases_cancel",
         "worker_id",

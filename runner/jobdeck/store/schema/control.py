@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Column, Identity, Index, Integer, PrimaryKeyConstraint, Table, Text, text
 
 from jobdeck.store.columns import Id, Json
-from jobdeck.store.schema.base import ROW_ID, metadata, only
+from jobdeck.store.schema.base import ROW_ID, flag, metadata, only
 
 # What there is to know of a queue; runs may stand in a queue that has no row.
 queues = Table(
@@ -13,6 +13,9 @@ queues = Table(
     metadata,
     Column("team_id", Id, nullable=False),
     Column("name", Text, nullable=False),
+    # Programs claim from it, and workers leave it alone.
+    flag("pull"),
+    Column("description", Text, nullable=False, server_default=text("''")),
     Column("max_concurrency", Integer),
     Column("created_at", BigInteger, nullable=False),
     Column("created_by", Text, nullable=False),

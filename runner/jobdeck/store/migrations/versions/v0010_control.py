@@ -63,6 +63,8 @@ def _queues() -> None:
         "queues",
         sa.Column("team_id", Id(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("pull", sa.Boolean(), nullable=False, server_default=sa.text("false")),
+        sa.Column("description", sa.Text(), nullable=False, server_default=sa.text("''")),
         sa.Column("max_concurrency", sa.Integer(), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),

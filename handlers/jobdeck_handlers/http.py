@@ -1,4 +1,4 @@
-"""`http`: one request to one URL; a 2xx answer completes the run."""
+"""`http`: one request to one URL; a 2xx answer completes the run, and after 202 the other side ends it later."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from jobdeck import (
     HostBusy,
     HttpError,
     HttpResponse,
+    Park,
     Retry,
     ValidationError,
     handler,
@@ -30,6 +31,9 @@ BODY_BYTES: Final = 64 * 1024
 """How much of the answer's body is read and stored (reliability.md S4)."""
 TIMEOUT: Final = timedelta(seconds=30)
 """Default and longest time for one exchange (spec.md B9)."""
+PARK_MAX: Final = timedelta(days=7)
+"""Longest time that the other side has after its 202."""
+_ACCEPTED: Final = 202
 # What of a refused answer's body goes to the log; the cap of a log line is 8 KiB with all its fields.
 _LOGGED_CHARS: Final = 2_000
 # PostgreSQL stores no NUL. The others would be six bytes each in JSON, so that 64 KiB of them would not fit into
@@ -67,6 +71,13 @@ class HttpParams(BaseModel, extra="forbid"):
         validate_default=True,
         description="Longest time for the whole exchange, at most 30s.",
     )
+    park_for: Duration = Field(
+        "1h",
+        le=PARK_MAX,
+        validate_default=True,
+        description="How long the other side has to end the run after it has answered 202, at most 7d; 0s: 202 is "
+        "an answer like any other 2xx, and no token is sent.",
+    )
     fallback_url: Url | None = Field(
         None, description="Tried once, in the same way, when the first URL fails."
     )
@@ -89,10 +100,13 @@ class Failure(Exception):
 async def http(ctx: Context, params: HttpParams) -> dict[str, Any]:
     """Send one HTTP request; 2xx completes the run, and the answer and its timing are the result.
 
+    202 parks the run: whoever answered so ends it, by the run and the token of the headers `Jobdeck-Run` and
+    `Jobdeck-Token`, with `jobdeck runs finish RUN completed --token TOKEN`.
+
     408, 425, 429, 5xx and failed connections are tried again by the run's retry rule; other answers end it. Where the
     worker has as many requests to the host under way as it may, the run comes back later without burning an attempt.
     """
-    headers = reveal(params.headers)
+    headers = reveal(params.headers) | _handed_over(ctx, params)
     try:
         return await _send(ctx, params, params.url, headers, fallback=False)
     except Failure as failure:
@@ -109,6 +123,13 @@ async def http(ctx: Context, params: HttpParams) -> dict[str, Any]:
             reason, may_pass=passing, retry_after=first.retry_after, busy=first.busy and second.busy
         )
         raise _verdict(ctx, both) from None
+
+
+def _handed_over(ctx: Context, params: HttpParams) -> dict[str, str]:
+    """What the other side has to know to end the run later."""
+    if not params.park_for:
+        return {}
+    return {"Jobdeck-Run": str(ctx.run_id), "Jobdeck-Token": ctx.token}
 
 
 async def _send(
@@ -137,6 +158,8 @@ async def _send(
         reason = f"{urlsplit(url).hostname} {describe(response)}"
         raise Failure(reason, may_pass=may_pass(response.status), retry_after=response.retry_after)
     ctx.log.info("answered", response_code=response.status, total_ms=response.timing.total_ms)
+    if response.status == _ACCEPTED and params.park_for:
+        raise Park(params.park_for, f"{urlsplit(url).hostname} answered 202 and ends the run later")
     return answer
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jobdeck import Discard, GuardedClient, Retry, Snooze, ValidationError
+from jobdeck import Discard, GuardedClient, Park, Retry, Snooze, ValidationError
 from jobdeck.net import AddressPolicy
 from jobdeck.secret import filled
 from jobdeck_handlers.http import BODY_BYTES, http
@@ -210,3 +210,30 @@ def test_wrong_params_are_refused(params: dict[str, Any], problem: str) -> None:
 def test_the_largest_payload_is_accepted() -> None:
     """The limit itself is still allowed."""
     http.parse({"url": "https://api.example.com/", "payload": "x" * 262_142})
+
+
+async def test_202_parks_the_run(ctx: RecordingContext, api: Api) -> None:
+    """The request hands over run and token; after 202 the run is left to the other side, for an hour or as stated."""
+    for stated, wanted in ({}, timedelta(hours=1)), ({"park_for": "2d"}, timedelta(days=2)):
+        api.plan.append(Reply({"queued": True}, 202))
+        with pytest.raises(Park, match="answered 202") as caught:
+            await send(ctx, api.url("/slow"), **stated)
+        assert (caught.value.delay, caught.value.until) == (wanted, None)
+        headers = api.asked[-1].headers
+        assert (headers["Jobdeck-Run"], headers["Jobdeck-Token"]) == (str(ctx.run_id), ctx.token)
+    assert ctx.token not in str(ctx.log.entries)
+
+
+async def test_202_is_an_answer_where_it_may_not_park(ctx: RecordingContext, api: Api) -> None:
+    """With `park_for` of nothing 202 completes the run, and no token is sent; nor does any other 2xx park."""
+    api.plan += [Reply(b"", 202), Reply(b"", 201)]
+    assert (await send(ctx, api.url("/slow"), park_for="0s"))["response_code"] == 202
+    assert "Jobdeck-Token" not in api.asked[-1].headers
+    assert (await send(ctx, api.url("/quick")))["response_code"] == 201
+
+
+async def test_how_long_it_may_be_parked() -> None:
+    """Seven days at most."""
+    assert http.parse({"url": "https://a.example/", "park_for": "7d"})
+    with pytest.raises(ValidationError, match="park_for"):
+        http.parse({"url": "https://a.example/", "park_for": "8d"})

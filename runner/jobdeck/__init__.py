@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from jobdeck.durations import Duration
     from jobdeck.errors import JobdeckError, StaleLease, ValidationError
     from jobdeck.net import GuardedClient, HostBusy, HttpError, HttpResponse
+    from jobdeck.notifiers import Notification
     from jobdeck.outcome import Cancelled, Discard, Park, Retry, Snooze
     from jobdeck.process import SupervisedProcess
     from jobdeck.retry import Backoff, Growth
@@ -37,6 +38,7 @@ _HOMES = {
     "HttpError": "jobdeck.net",
     "HttpResponse": "jobdeck.net",
     "JobdeckError": "jobdeck.errors",
+    "Notification": "jobdeck.notifiers",
     "Park": "jobdeck.outcome",
     "Retry": "jobdeck.outcome",
     "RunLog": "jobdeck.context",
@@ -62,6 +64,7 @@ __all__ = [
     "HttpError",
     "HttpResponse",
     "JobdeckError",
+    "Notification",
     "Park",
     "Retry",
     "RunLog",

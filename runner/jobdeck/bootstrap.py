@@ -119,6 +119,7 @@ async def make_session(database: Database, settings: Settings) -> Session:
         settings.resolved_actor,
         _local_specs(tuple(settings.handlers)),
         own_approvals=settings.approvals.own,
+        http_allow=tuple(settings.http.allow),
     )
 
 
@@ -333,6 +334,7 @@ def _parts(settings: Settings, database: Database, plugins: Plugins) -> Any:
     from jobdeck.engine.worker import WorkerParts
     from jobdeck.net import AddressPolicy, GuardedClient
     from jobdeck.settings.for_handlers import settings_finder
+    from jobdeck.settings.for_senders import senders_of
 
     errands = _errands(settings, database, plugins)
     vault = vault_of(settings)
@@ -345,6 +347,7 @@ def _parts(settings: Settings, database: Database, plugins: Plugins) -> Any:
         plan_fire=errands.plan_fire,
         settings_for=settings_finder(settings, plugins, vault),
         secrets=vault.for_team,
+        senders=senders_of(settings, vault),
     )
 
 
@@ -357,4 +360,5 @@ def _errands(settings: Settings, database: Database, plugins: Plugins) -> Errand
         plugin = installed.get(job_type)
         return plugin.spec if plugin else None
 
-    return Errands(database, settings.resolved_actor, spec_of)
+    allowed = tuple(settings.http.allow)
+    return Errands(database, settings.resolved_actor, spec_of, http_allow=allowed)

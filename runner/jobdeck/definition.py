@@ -18,6 +18,7 @@ from jobdeck import jsonio, limits
 from jobdeck.cron import CronSchedule, ExecutionWindow
 from jobdeck.durations import Duration
 from jobdeck.errors import ValidationError
+from jobdeck.notifiers import WEBHOOK, NotifierPart
 from jobdeck.retry import Backoff, Growth, checked
 from jobdeck.states import CatchUp, OnConflict, Overlap
 from jobdeck.text import clean
@@ -179,6 +180,10 @@ class JobDefinition(Part):
     group: Label | None = None
     requires_approval: bool = False
     notify: bool = False
+    """Whether its runs send e-mail when they complete or fail, whoever triggers them."""
+    webhook_url: Annotated[str, Field(max_length=limits.URL_CHARS)] | None = None
+    """Told of every end of a run. Its secret is no part of a definition: `jobdeck webhooks rotate`."""
+    notifiers: Annotated[tuple[NotifierPart, ...], Field(max_length=limits.NOTIFIERS)] = ()
     on_conflict: OnConflict | None = None
     max_concurrency: Concurrency | None = None
     """Runs of the job that run at the same time, on all workers together."""
@@ -227,6 +232,17 @@ class JobDefinition(Part):
         except jsonschema.SchemaError as error:
             raise ValueError(f"it is no JSON Schema: {error.message[:160]}") from None
         return _fits(value, "payload_schema", limits.METADATA_BYTES)
+
+    @property
+    def announces(self) -> bool:
+        """Whether somebody is told how its runs end."""
+        return self.webhook_url is not None or bool(self.notifiers)
+
+    @property
+    def webhook_urls(self) -> list[str]:
+        """All URLs of webhooks in it."""
+        own = [] if self.webhook_url is None else [self.webhook_url]
+        return own + [each.target for each in self.notifiers if each.type == WEBHOOK]
 
     def stored(self) -> str:
         """Compact JSON of what differs from the defaults."""

@@ -34,6 +34,22 @@ URL_CHARS: Final = 2_048
 
 DESCRIPTION_CHARS: Final = 4_096
 
+# Notifications. A day or so from the first try to the last; 64 KiB is more than receivers like (20 KiB) and far less
+# than what they refuse.
+NOTIFIERS: Final = 20
+ADDRESSES: Final = 20
+DELIVERY_TRIES: Final = 8
+DELIVERY_BASE: Final = 60.0
+DELIVERY_FACTOR: Final = 4.0
+DELIVERY_CAP: Final = 43_200.0
+DELIVERY_DEADLINE: Final = 15.0
+DELIVERY_PARALLEL: Final = 8
+DELIVERY_PER_RECEIVER: Final = 2
+UNDELIVERABLE_AFTER: Final = 3 * 86_400
+TOLD_RESULT_BYTES: Final = 64 * KIB
+SECRET_OVERLAP: Final = 86_400
+"""For so long the secret of a webhook signs beside the one that has replaced it."""
+
 # Numbers of a run.
 PRIORITY_MIN: Final = 1
 PRIORITY_MAX: Final = 10
@@ -104,6 +120,7 @@ DEFAULT_PROJECT: Final = "default"
 
 QUEUE_PATTERN: Final = r"^[a-zA-Z0-9_-]{1,128}$"
 LABEL_PATTERN: Final = QUEUE_PATTERN
+NOTIFIER_PATTERN: Final = r"^[a-z0-9_][a-z0-9_.-]{0,63}$"
 JOB_TYPE_PATTERN: Final = r"^[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,127}$"
 REFERENCE_NAME_PATTERN: Final = r"[A-Za-z][A-Za-z0-9_]{0,63}"
 """Name of a secret, not anchored; upper and lower case are the same."""

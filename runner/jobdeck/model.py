@@ -203,6 +203,9 @@ class RunExtras(NamedTuple):
     """Runs whose end it waits for."""
     concurrency_key: str | None = None
     """Runs of one job, or of one type without a job, that have the same key share its places."""
+    callback_url: str | None = None
+    announces: bool = False
+    """Whether somebody may be told of its end."""
     job: JobRef | None = None
 
 
@@ -336,6 +339,7 @@ class Run:
     idempotency_key: str | None = None
     dedupe_key: str | None = None
     concurrency_key: str | None = None
+    callback_url: str | None = None
     continuation_of: UUID | None = None
     job_id: UUID | None = None
     job: str | None = None

@@ -152,7 +152,8 @@ def _add(found: Plugins, source: str, load: Callable[[], list[Plugin]]) -> None:
         found.add(plugin)
 
 
-def _loaded(load: Callable[[], T]) -> T:
+def loaded(load: Callable[[], T]) -> T:
+    """What `load` imports; a module that ends the process on import is one that cannot be imported."""
     try:
         return load()
     except SystemExit as error:
@@ -161,7 +162,7 @@ def _loaded(load: Callable[[], T]) -> T:
 
 
 def _from_entry_point(point: EntryPoint) -> list[Plugin]:
-    spec = _loaded(point.load)
+    spec = loaded(point.load)
     if not isinstance(spec, HandlerSpec):
         raise TypeError(f"{point.value} is a {type(spec).__name__}, not made by @handler")
     if spec.job_type != point.name:
@@ -173,7 +174,7 @@ def _from_entry_point(point: EntryPoint) -> list[Plugin]:
 
 
 def _from_module(name: str) -> list[Plugin]:
-    module = _loaded(lambda: import_module(name))
+    module = loaded(lambda: import_module(name))
     specs = {attr: value for attr, value in vars(module).items() if isinstance(value, HandlerSpec)}
     if not specs:
         raise TypeError("it defines no handler made by @handler")

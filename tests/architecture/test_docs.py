@@ -66,6 +66,10 @@ def test_every_exit_code_is_explained() -> None:
         f"{limits.QUEUE_CHARS} characters",
         f"{limits.SLUG_CHARS} characters",
         f"| jobs in one batch | {limits.DEFINITION_BATCH} | |",
+        f"| notifiers of a job, addresses of one | {limits.NOTIFIERS}, {limits.ADDRESSES} | |",
+        f"| URL of a callback or webhook | {limits.URL_CHARS:,} characters | |",
+        f"| result in a callback | {limits.TOLD_RESULT_BYTES:,} bytes, else left out | |",
+        f"| tries of a notification | {limits.DELIVERY_TRIES}, over about a day | |",
     ],
 )
 def test_the_table_of_limits_is_the_one_in_the_code(written: str) -> None:

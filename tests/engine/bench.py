@@ -16,6 +16,7 @@ from jobdeck.client import Client
 from jobdeck.client.errands import Errands
 from jobdeck.client.session import Session
 from jobdeck.clock import Clock, SystemClock
+from jobdeck.delivery import MakeSender
 from jobdeck.engine.worker import EnqueueChild, Worker, WorkerEnd, WorkerOptions, WorkerParts
 from jobdeck.ids import new_id
 from jobdeck.model import LogEntry, Run, TeamScope
@@ -154,7 +155,8 @@ async def bench_on(database: Database, known: dict[str, HandlerSpec] | None = No
         scopes.create_project, scopes.NewProject(new_id(), team.id, "site", "Site", existing_ok=True)
     )
     known = {} if known is None else known
-    session = Session(database, TeamScope(team.id, team.slug), project, "ann", known.get)
+    scope = TeamScope(team.id, team.slug)
+    session = Session(database, scope, project, "ann", known.get, http_allow=("127.0.0.1/32",))
     return Bench(database, Client(session), known)
 
 
@@ -207,11 +209,12 @@ def _parts(
     enqueue_child: EnqueueChild = _no_children,
     settings_for: Callable[[ClaimedRun], Mapping[str, Any]] = lambda _run: {},
     secrets: Callable[[str], Lookup] = lambda _team: from_environment,
+    senders: Mapping[str, MakeSender] | None = None,
 ) -> WorkerParts:
     specs = {name: plugin.spec for name, plugin in plugins.installed.items()}
     errands = Errands(database, "worker", specs.get)
     parts = (database, plugins, http, enqueue_child, settings_for, clock or SystemClock())
-    return WorkerParts(*parts, secrets=secrets, plan_fire=errands.plan_fire)
+    return WorkerParts(*parts, secrets=secrets, plan_fire=errands.plan_fire, senders=senders or {})
 
 
 def _options(given: Mapping[str, Any]) -> WorkerOptions:

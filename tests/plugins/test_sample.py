@@ -111,3 +111,36 @@ def test_a_worker_runs_its_handlers(installed: Path, tmp_path: Path) -> None:
     description = "Add up the invoices of one account."
     assert answer["package"] == ["acme-jobs", "1.4.2", "Acme invoices", "sync", defaults, description]
     assert answer["fields"] == ["account", "since", "token"]
+
+
+PAGE = """
+import asyncio, json, sys
+from pathlib import Path
+from jobdeck.bootstrap import open_client, run_worker
+from jobdeck.settings import Settings
+
+async def main(folder):
+    settings = Settings(data_dir=folder, actor="ann", plugin={"acme_pager": {"folder": str(folder)}})
+    notifiers = [{"type": "acme_pager", "target": crew} for crew in ("night", "../night")]
+    definition = {"type": "acme_estimate", "params": {"terms": 10}, "notifiers": notifiers}
+    async with open_client(settings) as client:
+        job = await client.jobs.create("estimate", definition)
+        await client.jobs.trigger(job.id)
+        await run_worker(settings, drain=True)
+        found = await client.deliveries.list()
+    print(json.dumps([[each.shown_id, each.endpoint, each.state, each.last_error] for each in found]))
+
+asyncio.run(main(Path(sys.argv[1])))
+"""
+
+
+def test_a_worker_tells_by_its_notifier(installed: Path, tmp_path: Path) -> None:
+    """Installed is enough here too: what a job states goes through the package, and it can refuse."""
+    said: list[list[str]] = json.loads(
+        run(sys.executable, "-c", PAGE, str(tmp_path), PYTHONPATH=str(installed / "site"))
+    )
+    states = {endpoint: (state, error) for _, endpoint, state, error in said}
+    assert states == {"night": ("delivered", None), "../night": ("failed", "a crew is a plain name")}
+    line = json.loads((tmp_path / "night").read_text())
+    (message_id,) = [shown for shown, endpoint, *_ in said if endpoint == "night"]
+    assert line == {"id": message_id, "event": "run.completed", "job": "estimate"}

@@ -24,6 +24,7 @@ _DURATIONS = ("delay", "ttl", "timeout", "dedupe_window")
 _AS_IT_IS = (
     "queue", "priority", "max_attempts", "name", "tags", "metadata", "notify", "debug_mode", "requires_approval",
     "idempotency_key", "dedupe_key", "concurrency_key", "on_conflict",
+    "callback_url",
 )  # fmt: skip
 _KNOWN = ("type", "params", "at", "after", "backoff", *_DURATIONS, *_AS_IT_IS)
 
@@ -123,7 +124,8 @@ def _backoff(given: Any) -> Backoff:
 
 _TYPES: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(
-        ("queue", "name", "idempotency_key", "dedupe_key", "concurrency_key", "on_conflict"), str
+        ("queue", "name", "idempotency_key", "dedupe_key", "concurrency_key", "on_conflict", "callback_url"),
+        str,
     ),
     **dict.fromkeys(("priority", "max_attempts"), int),
     **dict.fromkeys(("tags", "metadata"), dict),

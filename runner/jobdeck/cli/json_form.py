@@ -47,6 +47,7 @@ def run_json(run: Run) -> Json:
         "idempotency_key": run.idempotency_key,
         "dedupe_key": run.dedupe_key,
         "concurrency_key": run.concurrency_key,
+        "callback_url": run.callback_url,
         "deduplicated": run.deduplicated,
         "continuation_of": _id("run", run.continuation_of),
         "job_id": _id("job", run.job_id),

@@ -14,6 +14,7 @@ from typer.exceptions import TyperException
 from jobdeck.cli import (
     cron,
     db,
+    deliveries,
     doctor,
     jobs,
     pauses,
@@ -86,6 +87,7 @@ def build(open_client: OpenClient = open_real_client) -> typer.Typer:
         queues,
         pauses,
         pull,
+        deliveries,
         workers,
         types,
         runner,

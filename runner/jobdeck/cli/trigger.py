@@ -85,6 +85,15 @@ def trigger(
             help="Begins when that run has ended: completed (default), failed or finished. May be repeated.",
         ),
     ] = None,
+    notify: Annotated[
+        bool,
+        typer.Option(
+            "--notify", help="E-mail when it completes or fails, to the job's people or the team's."
+        ),
+    ] = False,
+    callback_url: Annotated[
+        str | None, typer.Option("--callback-url", metavar="URL", help="POST there how it ended (https).")
+    ] = None,
     needs_approval: Annotated[
         bool, typer.Option("--needs-approval", help="Somebody else has to approve it first.")
     ] = False,
@@ -155,6 +164,8 @@ def trigger(
         "name": name,
         "tags": read.tags(tag or []),
         "metadata": read.json_object(metadata, "metadata"),
+        "notify": notify,
+        "callback_url": callback_url,
         "debug_mode": keep_debug,
         "ttl": read.duration(ttl),
         "requires_approval": needs_approval,

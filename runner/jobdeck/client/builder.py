@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jobdeck import jsonio, limits
+from jobdeck.client.announcing import announced
 from jobdeck.client.options import (
     RunOptions,
     checked_due,
@@ -119,7 +120,11 @@ class RunBuilder:
             tags=tags_json(options.tags),
             metadata=metadata_json(options.metadata),
             debug_mode=options.debug_mode,
-            extras=extras_of(options, single_flight=bool(_default(facts, "single_flight"))),
+            extras=announced(
+                extras_of(options, single_flight=bool(_default(facts, "single_flight"))),
+                options,
+                session.http_allow,
+            ),
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from jobdeck.client.deliveries import DeliveriesApi, WebhooksApi
 from jobdeck.client.fleet import FleetApi, TypesApi
 from jobdeck.client.jobs import JobsApi
 from jobdeck.client.pauses import PausesApi
@@ -18,7 +19,8 @@ from jobdeck.store.transaction import Hint
 class Client:
     """Made by `jobdeck.bootstrap.open_client`; usable on the event loop it was opened on.
 
-    `runs`, `jobs`, `queues`, `pauses`, `workers`, `types`, `teams` and `projects` hold the operations.
+    `runs`, `jobs`, `queues`, `pauses`, `deliveries`, `webhooks`, `workers`, `types`, `teams` and `projects` hold the
+    operations.
     """
 
     def __init__(self, session: Session) -> None:
@@ -31,6 +33,8 @@ class Client:
         self.types = TypesApi(session)
         self.teams = TeamsApi(session)
         self.projects = ProjectsApi(session)
+        self.deliveries = DeliveriesApi(session)
+        self.webhooks = WebhooksApi(session)
         self._changed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._stop = session.database.signals.listen(self._hear)

@@ -22,10 +22,18 @@ from jobdeck.store.scopes import find_project
 class Errands:
     """Works in the team and project of whatever it makes a run for."""
 
-    def __init__(self, database: Database, actor: str, spec_of: Callable[[str], HandlerSpec | None]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        actor: str,
+        spec_of: Callable[[str], HandlerSpec | None],
+        *,
+        http_allow: tuple[str, ...] = (),
+    ) -> None:
         self._database = database
         self._actor = actor
         self._spec_of = spec_of
+        self._http_allow = http_allow
         # What a slug names in a team stays what it is; to read it for every child would cost more than to store it.
         self._projects: dict[tuple[UUID, str], Project | None] = {}
 
@@ -56,4 +64,6 @@ class Errands:
             if project is None:
                 project = await self._database.read(find_project, team_id, slug)
                 self._projects[team_id, slug] = project
-        return Session(self._database, TeamScope(team_id, team), project, self._actor, self._spec_of)
+        scope = TeamScope(team_id, team)
+        allowed = self._http_allow
+        return Session(self._database, scope, project, self._actor, self._spec_of, http_allow=allowed)

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from jobdeck import jsonio, limits
+from jobdeck.client.announcing import checked_webhook
 from jobdeck.client.builder import RunBuilder, validate_by_schema
 from jobdeck.client.options import RunOptions
 from jobdeck.client.session import Session
@@ -33,7 +34,7 @@ def build_job_run(
         _params(definition, params)
     )
     ref = JobRef(job.id, job.version, _overrides(params, stated), definition.environment, force)
-    return _with_job(new, ref)
+    return _with_job(new, ref, announces=definition.announces)
 
 
 def build_fired_run(
@@ -60,8 +61,9 @@ _ON_OVERLAP = {
 }
 
 
-def _with_job(new: NewRun, ref: JobRef) -> NewRun:
-    return new._replace(extras=(new.extras or RunExtras())._replace(job=ref))
+def _with_job(new: NewRun, ref: JobRef, *, announces: bool = False) -> NewRun:
+    extras = new.extras or RunExtras()
+    return new._replace(extras=extras._replace(job=ref, announces=extras.announces or announces))
 
 
 def check_definition(session: Session, definition: JobDefinition, registered: JobType | None) -> None:
@@ -71,6 +73,8 @@ def check_definition(session: Session, definition: JobDefinition, registered: Jo
     """
     builder = RunBuilder(session, definition.type, registered, _options(definition, {}))
     builder.check_part(definition.params)
+    for url in definition.webhook_urls:
+        checked_webhook(url, "webhook_url", session.http_allow)
     if definition.payload_schema is not None:
         validate_by_schema(definition.payload_schema, definition.params, "the job", part=True)
     if definition.schedule is not None:

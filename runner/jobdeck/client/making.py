@@ -111,7 +111,9 @@ class RunMaking(RunReading):
         new = await self._built(session, old.job_type, old.params if params is None else params, options)
         if old.job_id is not None:
             ref = JobRef(old.job_id, old.job_version or 1, PINNED, old.environment, force=True)
-            new = new._replace(extras=(new.extras or RunExtras())._replace(job=ref))
+            # Whom its job tells is looked for when it ends.
+            extras = (new.extras or RunExtras())._replace(job=ref, announces=True)
+            new = new._replace(extras=extras)
         (made,) = await store_all(session.database, [new])
         return await self.show(made)
 
@@ -174,4 +176,5 @@ def _same_again(old: Run) -> dict[str, Any]:
         "metadata": old.metadata,
         "notify": old.notify,
         "concurrency_key": old.concurrency_key,
+        "callback_url": old.callback_url,
     }

@@ -37,6 +37,9 @@ class RunOptions:
     tags: Mapping[str, str] | None = None
     metadata: Mapping[str, Any] | None = None
     notify: bool = False
+    """E-mail when it completes or fails."""
+    callback_url: str | None = None
+    """https URL that is told of its end, with its result."""
     debug_mode: bool = False
     requires_approval: bool = False
     after: Sequence[tuple[UUID, Condition]] = ()

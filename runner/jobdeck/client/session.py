@@ -30,6 +30,8 @@ class Session:
     """The handler of a job type where its package is installed beside the client."""
     own_approvals: bool = False
     """Whether the actor may approve what the actor has asked for."""
+    http_allow: tuple[str, ...] = ()
+    """Private networks that webhooks may lead to."""
 
     def __post_init__(self) -> None:
         # The operating system's name for a user is text of strangers like any other.

@@ -21,9 +21,9 @@ _LEFT_OVER = 1.0
 class HandlerLoop:
     """Runs coroutines in batches and tells, in batches, which have ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "jobdeck-handlers") -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = threading.Thread(target=self._run, name="jobdeck-handlers", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._pinged_at: float | None = None
         self._ending = False
 

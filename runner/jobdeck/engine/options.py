@@ -10,6 +10,7 @@ from uuid import UUID
 
 from jobdeck import limits
 from jobdeck.clock import Clock, SystemClock
+from jobdeck.delivery import MakeSender
 from jobdeck.net import GuardedClient
 from jobdeck.plugins import Plugins
 from jobdeck.secret import Lookup, from_environment
@@ -58,5 +59,7 @@ class WorkerParts:
     clock: Clock = field(default_factory=SystemClock)
     plan_fire: PlanFire | None = None
     """None: it fires no schedules."""
+    senders: Mapping[str, MakeSender] = field(default_factory=dict)
+    """How it sends notifications, by channel."""
     secrets: Callable[[str], Lookup] = lambda _team: from_environment
     """Where the runs of a team find secrets."""

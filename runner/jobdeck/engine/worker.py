@@ -16,6 +16,7 @@ from uuid import UUID
 from jobdeck import __version__
 from jobdeck.context import CancelReason
 from jobdeck.engine.capture import capturing
+from jobdeck.engine.courier import Courier
 from jobdeck.engine.execution import Execution
 from jobdeck.engine.handler_loop import HandlerLoop
 from jobdeck.engine.heart import STALLED_AFTER, Heart, Vitals
@@ -73,6 +74,7 @@ class Worker:
         )
         self.rounds = Rounds(parts.database, parts.plan_fire)
         self._upkeep = Upkeep(self.heart, self.rounds, self._pump.reporter, options, parts.clock)
+        self._courier = Courier(parts.database, parts.senders, parts.clock)
         self._stop = StopMode.NO
         self.started = asyncio.Event()
 
@@ -99,6 +101,8 @@ class Worker:
     def _hear(self, hints: Hint) -> None:
         if Hint.WORK in hints:
             self._pump.look_again()
+            if self._engine_loop is not None:
+                self._engine_loop.call_soon_threadsafe(self._courier.look_again)
         if Hint.CANCEL in hints and self._engine_loop is not None:
             self._engine_loop.call_soon_threadsafe(self._upkeep.look_for_cancels)
 
@@ -128,12 +132,13 @@ class Worker:
         try:
             await self._register()
             self._upkeep.start()
+            self._courier.start()
             self.started.set()
             end = await self._work()
             await self._wind_down()
             return end
         finally:
-            await self._upkeep.stop(_LET_GO)
+            await asyncio.gather(self._upkeep.stop(_LET_GO), self._courier.stop(_LET_GO))
             unlisten()
             await asyncio.gather(self._pump.close(_LET_GO), within(_LET_GO, self._leave()))
 
@@ -180,10 +185,13 @@ class Worker:
 
     async def _drained(self) -> bool:
         """Whether nothing is left; a stop does not wait for the answer."""
-        looking = asyncio.ensure_future(self._pump.nothing_left())
+        looking = asyncio.ensure_future(self._nothing_left())
         while not looking.done() and self._stop is StopMode.NO:
             await asyncio.wait({looking}, timeout=self._options.poll)
         return looking.done() and looking.result()
+
+    async def _nothing_left(self) -> bool:
+        return await self._pump.nothing_left() and await self._courier.nothing_left()
 
     def _must_be_replaced(self) -> bool:
         """A stuck thread, or a loop that stays blocked, costs a slot for ever: the process has to go."""

@@ -42,7 +42,8 @@ class GuardedClient:
     cookies are not kept; bodies are not decompressed; a failed request is not sent again. Connections are
     kept open for 2 s and used again; an address is checked at each connect. Belongs to one event loop, the
     one of its first request. `max_bytes` and `deadline` (seconds) are the defaults of `request`; at most
-    `per_host` requests to one host are under way at a time, and none while the host asks for a pause.
+    `per_host` requests to one host are under way at a time, and none while the host asks for a pause. `signs`: it sends
+    jobdeck's own webhooks, and nobody else may set their headers.
     """
 
     def __init__(
@@ -57,8 +58,10 @@ class GuardedClient:
         ssl_context: ssl.SSLContext | None = None,
         dialer: httpcore.AsyncNetworkBackend | None = None,
         clock: Clock | None = None,
+        signs: bool = False,
     ) -> None:
         self._policy = policy
+        self._signs = signs
         self._hosts = Hosts(_positive("per_host", per_host), clock or SystemClock())
         self._max_bytes = _positive("max_bytes", max_bytes)
         self._deadline = _positive("deadline", deadline)
@@ -139,7 +142,7 @@ class GuardedClient:
             known = ", ".join(sorted(METHODS))
             raise InvalidRequest(f"{method[:20]!r} is not a method; use one of {known}", field="method")
         content, content_type = body
-        given = check_headers(headers)
+        given = check_headers(headers, signs=self._signs)
         defaults = [("User-Agent", self._user_agent), ("Accept", "*/*")]
         if content_type is not None:
             defaults.append(("Content-Type", content_type))

@@ -33,11 +33,14 @@ _RESERVED: Final = frozenset(
     }
 )
 # `webhook-*` carries jobdeck's own signature (Standard Webhooks); `proxy-*` is for the next hop only.
-_RESERVED_PREFIXES: Final = ("proxy-", "webhook-")
+_SIGNATURE: Final = "webhook-"
+_NEXT_HOP: Final = "proxy-"
 
 
-def check_headers(headers: Mapping[str, str]) -> list[tuple[str, str]]:
+def check_headers(headers: Mapping[str, str], *, signs: bool = False) -> list[tuple[str, str]]:
     """The headers as they will be sent, in the given order. Raises InvalidRequest naming the header.
+
+    `signs`: they are those of jobdeck's own webhooks.
 
     Values are never part of a message: they may be secret.
     """
@@ -47,7 +50,7 @@ def check_headers(headers: Mapping[str, str]) -> list[tuple[str, str]]:
     seen: set[str] = set()
     size = 0
     for name, value in headers.items():
-        _check_name(name)
+        _check_name(name, signs)
         if name.lower() in seen:
             raise _refused(f"the header {name} is given twice; upper and lower case are the same")
         seen.add(name.lower())
@@ -63,11 +66,12 @@ def check_headers(headers: Mapping[str, str]) -> list[tuple[str, str]]:
     return checked
 
 
-def _check_name(name: str) -> None:
+def _check_name(name: str, signs: bool) -> None:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise _refused(f"{name!r:.60} is not a header name; use letters, digits and -")
     lowered = name.lower()
-    if lowered in _RESERVED or lowered.startswith(_RESERVED_PREFIXES):
+    forged = lowered.startswith(_SIGNATURE) and not signs
+    if lowered in _RESERVED or lowered.startswith(_NEXT_HOP) or forged:
         raise _refused(f"the header {name:.60} is set by jobdeck itself; remove it")
 
 

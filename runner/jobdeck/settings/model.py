@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from jobdeck import limits
 from jobdeck.durations import Duration
 from jobdeck.errors import ConfigError
+from jobdeck.notifiers import checked_address
 from jobdeck.settings import database_url as urls
 from jobdeck.settings import folders
 
@@ -50,6 +51,10 @@ def _checked_url(value: str) -> str:
     return urls.normalised(value) if value else value
 
 
+def _address(value: str) -> str:
+    return checked_address(value) if value else value
+
+
 def _absolute(value: Path) -> Path:
     return value.expanduser().absolute()
 
@@ -70,6 +75,7 @@ Labels = Annotated[
 Modules = Annotated[list[Annotated[str, Field(pattern=_MODULE)]], NoDecode, BeforeValidator(_split_list)]
 Networks = Annotated[list[Annotated[str, AfterValidator(_network)]], NoDecode, BeforeValidator(_split_list)]
 TargetName = Annotated[str, Field(pattern=_TARGET)]
+Addresses = Annotated[list[Annotated[str, AfterValidator(_address)]], NoDecode, BeforeValidator(_split_list)]
 Interval = Annotated[Duration, Field(ge=_seconds(0.01))]
 Folder = Annotated[Path, AfterValidator(_absolute)]
 File = Annotated[Path, AfterValidator(_absolute)]
@@ -153,6 +159,27 @@ class SecretsSettings(Section):
     """Teams that may use a shared secret, like CRM = ["acme"] ("*": all); not named: all on the embedded database."""
 
 
+class SmtpSettings(Section):
+    """The server that takes e-mail about runs; without a host none is sent from here."""
+
+    host: str = ""
+    """Server that takes e-mail about runs; empty means that this worker sends none."""
+    port: Annotated[int, Field(ge=1, le=65_535)] = 587
+    """587 with STARTTLS, 465 with TLS from the first byte."""
+    starttls: bool = True
+    """Whether to refuse a server that does not encrypt; false is for one on the same machine."""
+    username: str = ""
+    """Empty means without logging in."""
+    password: Annotated[str, Field(repr=False)] = ""
+    """Of that user; secret://NAME takes it from the secrets."""
+    sender: Annotated[str, AfterValidator(_address)] = ""
+    """Address that the mail is from; empty means jobdeck at this host."""
+    to: Addresses = []
+    """Who gets the mail of runs with notify whose job and team name nobody."""
+    teams: dict[Slug, list[Annotated[str, AfterValidator(_address)]]] = {}
+    """The same by team, like acme = ["ops@example.com"]."""
+
+
 class ConsoleSettings(Section):
     """The terminal console."""
 
@@ -191,6 +218,7 @@ class Settings(BaseSettings):
     command: CommandSettings = CommandSettings()
     approvals: ApprovalSettings = ApprovalSettings()
     secrets: SecretsSettings = SecretsSettings()
+    smtp: SmtpSettings = SmtpSettings()
     console: ConsoleSettings = ConsoleSettings()
     targets: Annotated[dict[TargetName, Annotated[str, Field(min_length=1)]], Field(repr=False)] = {}
     """Databases that handlers may write to, by name."""

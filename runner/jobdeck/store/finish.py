@@ -26,6 +26,7 @@ from sqlalchemy.exc import IntegrityError
 
 from jobdeck.errors import JobdeckError
 from jobdeck.states import TERMINAL, AttemptOutcome, Status
+from jobdeck.store.announce import announce
 from jobdeck.store.columns import word
 from jobdeck.store.control.turns import give_places
 from jobdeck.store.differences import Change, Differences, Given, LockedRows
@@ -147,6 +148,7 @@ _FACTS = (
     runs.c.cancel_requested_at,
     runs.c.awaited,
     runs.c.gate,
+    runs.c.announces,
     leases.c.fence,
     leases.c.worker,
 )
@@ -179,7 +181,7 @@ def write_ends(tx: Tx, endings: Sequence[tuple[Any, Ending]], *, actor: str = ""
     """Write the ends of these attempts, told by `actor`, or by their workers themselves. Rows of `leased`, locked."""
     if not endings:
         return []
-    rows, ended, awaited = [], [], []
+    rows, ended, awaited, announced = [], [], [], []
     for run, ending in endings:
         verdict = decide(ending, _facts(run))
         tx.count(run.team_id, run.job_type, Status.RUNNING, verdict.status)
@@ -187,7 +189,10 @@ def write_ends(tx: Tx, endings: Sequence[tuple[Any, Ending]], *, actor: str = ""
         ended.append(Ended(run.id, run.fence, verdict.status, tx.now + verdict.wait_us))
         if run.awaited and verdict.status in TERMINAL:
             awaited.append((run.id, verdict.status))
+        if run.announces and verdict.status in TERMINAL:
+            announced.append(run.id)
     _endings.write(tx, rows)
+    announce(tx, announced)
     let_go(tx, awaited)
     gated = [run.id for run, _ in endings if run.gate]
     if gated:

@@ -56,7 +56,9 @@ def _moved(tx: Tx, row: Any, rare: dict[UUID, RareFacts], newest: Mapping[UUID, 
         # A definition that cannot be read keeps nothing from running as it was made.
         return row
     values["job_version"] = job.version
-    tx.conn.execute(update(runs).where(runs.c.id == row.id).values(values))
+    # Whoever the newer version names is told as well.
+    told = {"announces": True} if definition.announces else {}
+    tx.conn.execute(update(runs).where(runs.c.id == row.id).values(values | told))
     rare[row.id] = facts._replace(**{name: value for name, value in values.items() if name in facts._fields})
     return row._replace(**{name: value for name, value in values.items() if name in row._fields})
 

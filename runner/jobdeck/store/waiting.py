@@ -16,6 +16,7 @@ from sqlalchemy import Boolean, Connection, and_, bindparam, insert, or_, select
 from jobdeck.errors import Conflict, NotFound
 from jobdeck.ids import show_id
 from jobdeck.states import TERMINAL, WAITING, Condition, FailureKind, Status
+from jobdeck.store.announce import announce
 from jobdeck.store.columns import word
 from jobdeck.store.events import Event, record
 from jobdeck.store.schema import run_waits, runs
@@ -29,7 +30,7 @@ class Turn(StrEnum):
     """It is next under a key that the other one holds."""
 
 
-FACTS: Final = (runs.c.id, runs.c.team_id, runs.c.job_type, runs.c.status, runs.c.awaited)
+FACTS: Final = (runs.c.id, runs.c.team_id, runs.c.job_type, runs.c.status, runs.c.awaited, runs.c.announces)
 """What `end_waiting` has to know of a run, whose row is locked."""
 
 
@@ -57,6 +58,7 @@ def end_waiting(tx: Tx, ends: Sequence[tuple[Any, End]]) -> None:
         tx.count(row.team_id, row.job_type, Status(row.status), end.status)
     record(tx, [Event(row.id, end.kind, end.actor, {"reason": end.reason}) for row, end in ends])
     tx.hint(Hint.CHANGE)
+    announce(tx, [row.id for row, _ in ends if row.announces])
     let_go(tx, [(row.id, end.status) for row, end in ends if row.awaited])
 
 

@@ -9,6 +9,7 @@ from jobdeck.store.schema.control import gates, pauses, queues, rate_uses, rates
 from jobdeck.store.schema.fleet import job_types, workers
 from jobdeck.store.schema.jobs import job_versions, jobs, schedules
 from jobdeck.store.schema.keys_and_waits import run_keys, run_waits
+from jobdeck.store.schema.outbox import disabled_webhooks, outbox, webhook_secrets
 from jobdeck.store.schema.pull import acks
 from jobdeck.store.schema.runs import (
     EXPIRES,
@@ -34,12 +35,14 @@ __all__ = [
     "attempts",
     "checkpoints",
     "commit_marks",
+    "disabled_webhooks",
     "gates",
     "job_types",
     "job_versions",
     "jobs",
     "leases",
     "metadata",
+    "outbox",
     "pauses",
     "projects",
     "queues",
@@ -53,5 +56,6 @@ __all__ = [
     "runs",
     "schedules",
     "teams",
+    "webhook_secrets",
     "workers",
 ]

@@ -80,8 +80,9 @@ runs = Table(
     Column("approved_at", BigInteger),
     Column("approved_by", Text),
     Column("approved_hash", Text),
-    # Other runs wait for its end; it waits for its turn under a key; it is kept for good.
+    # Other runs wait for its end; people are told of it; it waits for its turn under a key; it is kept for good.
     flag("awaited"),
+    flag("announces"),
     flag("gated"),
     flag("pinned"),
     # How it went; progress is copied here from the lease when an attempt ends.

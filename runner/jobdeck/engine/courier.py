@@ -1,0 +1,198 @@
+"""Sends notifications: takes what is due from the outbox, tries it, and writes down what became of it.
+
+Senders have a loop and thread of their own: what a receiver or a stranger's notifier does there holds up neither runs
+nor heartbeats. A try that nobody tells of is made again by somebody else when its time is over, so a notification may
+arrive twice, with the same id and body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+from jobdeck import limits
+from jobdeck.clock import Clock
+from jobdeck.delivery import Letter, MakeSender, Sender, Sent, Unsent
+from jobdeck.engine.handler_loop import HandlerLoop
+from jobdeck.errors import DatabaseError
+from jobdeck.retry import Backoff
+from jobdeck.secret import redact
+from jobdeck.store.database import Database
+from jobdeck.store.outbox import (
+    Fate,
+    GiveBack,
+    Parcel,
+    Take,
+    Tried,
+    abandon,
+    anything_due,
+    give_back,
+    take,
+    tell,
+)
+from jobdeck.text import clean
+
+_log = logging.getLogger("jobdeck.engine.courier")
+# Seconds. A hint wakes it earlier; this finds what has become due by time.
+_LOOK_EVERY: Final = 1.0
+_ABANDON_EVERY: Final = 600.0
+# A sender has a deadline of its own; this one is for senders that do not keep it, and the lease must outlast it.
+_DEADLINE: Final = limits.DELIVERY_DEADLINE + 5
+_LEASE_US: Final = int((_DEADLINE + 40) * 1_000_000)
+_TELL_TRIES: Final = 20
+_TELL_PAUSE: Final = 1.0
+_WORDS_CHARS: Final = 500
+_BACKOFF: Final = Backoff(limits.DELIVERY_BASE, limits.DELIVERY_FACTOR, limits.DELIVERY_CAP)
+
+
+class Courier:
+    """One per worker. `senders` by channel; without any it does nothing."""
+
+    def __init__(self, database: Database, senders: Mapping[str, MakeSender], clock: Clock) -> None:
+        self._database = database
+        self._senders = senders
+        self._clock = clock
+        self._drawn = random.Random()
+        self._loop: HandlerLoop | None = None
+        self._made: dict[MakeSender, Sender] = {}
+        """On the senders' loop alone."""
+        self._under_way: dict[asyncio.Task[None], Parcel] = {}
+        self._wake = asyncio.Event()
+        self._service: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin to look for what is due."""
+        if self._senders:
+            self._service = [asyncio.create_task(self._serve()), asyncio.create_task(self._tidy())]
+
+    def look_again(self) -> None:
+        """Something may have become due; on the engine's loop."""
+        self._wake.set()
+
+    async def nothing_left(self) -> bool:
+        """Whether nothing is under way, nor due now."""
+        if not self._senders or self._under_way:
+            return not self._under_way
+        database, channels = self._database, tuple(self._senders)
+        return not await database.read(lambda conn: anything_due(conn, database.now_of(conn), channels))
+
+    async def stop(self, seconds: float) -> None:
+        """Stop at once; what is under way is given back for others. Takes at most twice so many seconds."""
+        tasks = [*self._service, *self._under_way]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)
+        if self._loop is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.wrap_future(self._loop.run(self._close())), seconds)
+            if not await asyncio.to_thread(self._loop.stop, seconds):
+                _log.warning("a notifier has not let go; it ends with the process")
+
+    # -- rounds -------------------------------------------------------------------------------------------------
+
+    async def _serve(self) -> None:
+        while True:
+            self._wake.clear()
+            await self._survived(self._round)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), _LOOK_EVERY)
+
+    async def _tidy(self) -> None:
+        while True:
+            await self._survived(lambda: self._database.write(abandon, tuple(self._senders)))
+            await self._clock.sleep(_ABANDON_EVERY)
+
+    async def _survived(self, act: Callable[[], Awaitable[Any]]) -> None:
+        try:
+            await act()
+        except DatabaseError as error:
+            _log.debug("notifications wait for the database: %s", error)
+        except Exception:
+            _log.exception("sending notifications has failed; it is tried again")
+
+    async def _round(self) -> None:
+        free = limits.DELIVERY_PARALLEL - len(self._under_way)
+        database, channels = self._database, tuple(self._senders)
+        if free < 1 or not await database.read(
+            lambda conn: anything_due(conn, database.now_of(conn), channels)
+        ):
+            return
+        busy = Counter(parcel.receiver for parcel in self._under_way.values())
+        for parcel in await database.write(take, Take(channels, free, _LEASE_US, busy)):
+            task = asyncio.create_task(self._deliver(parcel))
+            self._under_way[task] = parcel
+            task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        del self._under_way[task]
+        self._wake.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a notification could not be written down: %s", error)
+
+    # -- one notification ---------------------------------------------------------------------------------------
+
+    async def _deliver(self, parcel: Parcel) -> None:
+        try:
+            tried = await self._try(parcel)
+        except asyncio.CancelledError:
+            with suppress(DatabaseError):
+                await self._database.write(give_back, GiveBack(parcel.id, parcel.tries))
+            raise
+        await self._tell(tried)
+
+    async def _try(self, parcel: Parcel) -> Tried:
+        try:
+            sent = await asyncio.wrap_future(self._sending_loop().run(self._send(parcel)))
+        except Unsent as error:
+            return self._unsent(parcel, error)
+        except Exception as error:
+            return self._unsent(parcel, Unsent(f"{type(error).__name__}: {error}"))
+        return Tried(parcel.id, parcel.tries, Fate.DELIVERED, sent.code, sent.note)
+
+    def _sending_loop(self) -> HandlerLoop:
+        if self._loop is None:
+            self._loop = HandlerLoop("jobdeck-deliveries")
+            self._loop.start()
+        return self._loop
+
+    async def _send(self, parcel: Parcel) -> Sent:
+        letter = Letter(parcel.message_id, parcel.endpoint, parcel.body, parcel.secrets)
+        try:
+            async with asyncio.timeout(_DEADLINE):
+                return await self._sender(parcel.channel).send(letter)
+        except TimeoutError:
+            raise Unsent(f"nothing came of it within {_DEADLINE:g} s") from None
+
+    def _sender(self, channel: str) -> Sender:
+        make = self._senders[channel]
+        if make not in self._made:
+            self._made[make] = make()
+        return self._made[make]
+
+    async def _close(self) -> None:
+        for sender in self._made.values():
+            await sender.aclose()
+
+    def _unsent(self, parcel: Parcel, error: Unsent) -> Tried:
+        fate = Fate.GONE if error.gone else Fate.AGAIN if error.again else Fate.FAILED
+        wait = _BACKOFF.delay(parcel.tries, self._drawn)
+        if error.after is not None:
+            wait = max(wait, min(error.after, limits.DELIVERY_CAP))
+        words = clean(str(redact(str(error))), _WORDS_CHARS)
+        return Tried(parcel.id, parcel.tries, fate, error.code, words, int(wait * 1_000_000))
+
+    async def _tell(self, tried: Tried) -> None:
+        """Write it down; for as long as the lease lasts, because else it would be sent once more."""
+        for _ in range(_TELL_TRIES):
+            try:
+                await self._database.write(tell, tried)
+                return
+            except DatabaseError as error:
+                _log.debug("what became of a notification waits for the database: %s", error)
+            await self._clock.sleep(_TELL_PAUSE)

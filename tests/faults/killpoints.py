@@ -32,12 +32,15 @@ POINTS = (
     "finish.after_commit",
     "lease.before_renew",
 )
-"""Where a process can be hit."""
+"""Where a process that works on runs can be hit."""
+
+TELLING = "tell.before_commit"
+"""Between the sending of a notification and the record of it."""
 
 AFTER_EFFECT = frozenset({"handler.end", "finish.before_commit"})
 """Points at which an effect has happened that the database does not know of yet: the only ones that may repeat it."""
 
-_VERBS = frozenset({"enqueue", "claim", "finish"})
+_VERBS = frozenset({"enqueue", "claim", "finish", "tell"})
 _IN_TRANSACTION = "tests.faults.verbs"
 
 
@@ -62,7 +65,7 @@ class KillPoint:
     passed: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        if self.point not in POINTS:
+        if self.point not in (*POINTS, TELLING):
             raise ValueError(f"{self.point} is no kill point")
 
     def __str__(self) -> str:

@@ -62,7 +62,7 @@ class Mailbox:
 
     def server(self, **facts: Any) -> MailServer:
         """As a configuration names it."""
-        return MailServer("127.0.0.1", self.port, "deck@example.com", starttls=False, **facts)
+        return MailServer("127.0.0.1", self.port, "deck@example.com", **({"starttls": False} | facts))
 
     def senders(self, **facts: Any) -> Mapping[str, MakeSender]:
         """A worker's sender of mail."""

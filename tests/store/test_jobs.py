@@ -187,6 +187,11 @@ def test_what_is_stored_is_what_was_said() -> None:
         "execution_window": {"cron": "* 9-17 * * 1-5", "timezone": "Europe/London"},
         "version_policy": "latest", "backwards_compatible": False,
         "schedule": {"cron": "0 2 * * *", "timezone": "Europe/London", "jitter": 60, "catch_up": "all"},
+        "webhook_url": "https://example.com/ended",
+        "notifiers": [
+            {"type": "email", "to": ["ops@example.com"], "on": ["failed", "cancelled"]},
+            {"type": "pager", "target": "crew"},
+        ],
     }  # fmt: skip
     assert set(whole) == set(JobDefinition.model_fields)
     definition = parse_definition(whole)

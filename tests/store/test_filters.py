@@ -13,8 +13,10 @@ from jobdeck.states import AttemptOutcome, Label, Status
 from jobdeck.store.counts import counts
 from jobdeck.store.leases import Beat, beat
 from jobdeck.store.leases import report as store_report
+from jobdeck.store.queues import NewQueue, create_queue
 from tests.store.deck import WORKER, Deck, report
 from tests.store.fleet import SYNC, join
+from tests.store.pulling import QUEUE, park
 
 
 async def names(deck: Deck, **chosen: Any) -> list[str]:
@@ -43,6 +45,11 @@ async def one_of_each(deck: Deck) -> None:
     silent = await deck.started(name="silent", priority=1)
     moving = report(silent, progress=silent_progress(), gap=timedelta(milliseconds=5))
     await deck.database.write(store_report, moving)
+    parked = await deck.started(name="parked", priority=1)
+    await park(deck.database, parked.id, parked.fence, "digest")
+    outside = NewQueue(deck.scope.team_id, QUEUE, pull=True, description="", actor="ada")
+    await deck.database.write(create_queue, outside)
+    await deck.enqueue(name="for a program", queue=QUEUE)
     deck.forward(31)
     await join(deck.database, SYNC, queues=("default",))
     await deck.enqueue(name="served")

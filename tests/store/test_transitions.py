@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from jobdeck.errors import JobdeckError
 from jobdeck.ids import new_id
+from jobdeck.retry import Backoff
 from jobdeck.states import (
     ACTIVE,
     GROUPS,
@@ -28,10 +29,13 @@ from jobdeck.store.approvals import Decide, approve, reject
 from jobdeck.store.claim import ClaimedRun
 from jobdeck.store.expiry import Expire, expire
 from jobdeck.store.finish import Finish, finish
+from jobdeck.store.pull import Ack, PullClaim, ack, claim_pulled
+from jobdeck.store.queues import NewQueue, create_queue
 from jobdeck.store.schema import attempts, leases, runs
 from jobdeck.store.transaction import Verb
 from jobdeck.verdict import Ending
 from tests.store.deck import Deck
+from tests.store.pulling import park
 
 REACHED = {(source, target) for source, targets in TRANSITIONS.items() for target in targets}
 """What the verbs bring about: all of the table, and nothing else."""
@@ -86,7 +90,49 @@ async def _retry_unapproved(deck: Deck, run_id: Any, _fence: int) -> object:
     return await deck.retry(run_id)
 
 
-_PREPARES = ("cancel", "finish the last attempt", "expire", "amend", "retry what nobody approved")
+async def _park(deck: Deck, run_id: Any, fence: int) -> object:
+    return await park(deck.database, run_id, fence, DIGEST)
+
+
+async def _ack_parked(deck: Deck, run_id: Any, fence: int, ending: Ending) -> object:
+    """Only what a worker runs can be parked, and only what is parked can be ended by its token."""
+    await park(deck.database, run_id, fence, DIGEST)
+    item = Ack(deck.scope.team_id, run_id, DIGEST, "ada", ending)
+    return await deck.database.write(ack, item)
+
+
+async def _cancel_parked(deck: Deck, run_id: Any, fence: int) -> object:
+    await park(deck.database, run_id, fence, DIGEST)
+    return await deck.cancel(run_id)
+
+
+async def _leave_parked(deck: Deck, run_id: Any, fence: int) -> object:
+    await park(deck.database, run_id, fence, DIGEST, wait=10)
+    deck.forward(11)
+    return await deck.recover()
+
+
+async def _claim_pulled(deck: Deck, run_id: Any, _fence: int) -> object:
+    """A pull queue of this run alone, so that no worker has it."""
+    await deck.set_run(run_id, queue=str(run_id))
+    await deck.database.write(create_queue, NewQueue(deck.scope.team_id, str(run_id), True, "", "ada"))
+    item = PullClaim(deck.scope.team_id, str(run_id), "ada", 30_000_000, (DIGEST,), lambda _type: Backoff())
+    return await deck.database.write(claim_pulled, item)
+
+
+def _ack(name: str, ending: Ending) -> Act:
+    return Act(name, lambda deck, run_id, fence: _ack_parked(deck, run_id, fence, ending))
+
+
+DIGEST = "digest"
+_PREPARES = (
+    "claim from a pull queue",
+    "cancel",
+    "finish the last attempt",
+    "expire",
+    "amend",
+    "retry what nobody approved",
+)
 """Acts that change a run without its status, or before they are refused."""
 
 ACTS = (
@@ -103,6 +149,13 @@ ACTS = (
     *(_end(outcome) for outcome in AttemptOutcome),
     _end(AttemptOutcome.ERROR, final=True),
     Act("finish the last attempt", _use_up),
+    Act("park", _park),
+    Act("claim from a pull queue", _claim_pulled),
+    Act("cancel what is parked", _cancel_parked),
+    Act("leave what is parked", _leave_parked),
+    _ack("ack completed", Ending(AttemptOutcome.COMPLETED)),
+    _ack("ack failed", Ending(AttemptOutcome.ERROR)),
+    _ack("ack failed for good", Ending(AttemptOutcome.ERROR, final=True)),
 )
 
 
@@ -163,8 +216,10 @@ async def _put_away(deck: Deck, row: dict[str, Any]) -> None:
     """End the run, so that the next claim finds only its own."""
     held = await deck.rows(leases, run_id=row["id"])
     assert len(held) == (row["status"] == Status.RUNNING)
-    if held:
-        ending = Ending(AttemptOutcome.COMPLETED)
+    ending = Ending(AttemptOutcome.COMPLETED)
+    if held and held[0]["token_hash"] is not None:
+        await deck.database.write(ack, Ack(deck.scope.team_id, row["id"], DIGEST, "ada", ending))
+    elif held:
         await deck.database.write(finish, Finish(row["id"], row["fence"], ending))
     elif row["status"] in ACTIVE:
         await deck.cancel(row["id"])

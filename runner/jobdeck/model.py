@@ -332,6 +332,8 @@ class Run:
     blocked: int = 0
     """How many other runs or limits keep it from being ready."""
     requires_approval: bool = False
+    pinned: bool = False
+    """Kept for good."""
     approved_at: datetime | None = None
     approved_by: str | None = None
     request_hash: str | None = None

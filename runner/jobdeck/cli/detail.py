@@ -51,6 +51,8 @@ def _facts(run: Run) -> Iterator[str]:
     if run.finished_at:
         took = f", took {span_text(run.duration)}" if run.duration else ""
         yield _line("finished", time_text(run.finished_at) + took)
+    if run.pinned:
+        yield _line("pinned", "kept for good")
     if run.cancel_requested_at:
         why = f": {run.cancel_reason}" if run.cancel_reason else ""
         yield _line("cancel", f"asked {time_text(run.cancel_requested_at)} by {run.cancel_requested_by}{why}")

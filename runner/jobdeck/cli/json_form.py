@@ -109,6 +109,7 @@ def run_row_json(run: Run) -> Json:
         "held_reason": run.held_reason,
         "expires_at": iso(run.expires_at),
         "requires_approval": run.requires_approval,
+        "pinned": run.pinned,
         "notify": run.notify,
         "tags": dict(run.tags),
         "actions": list(run.actions),

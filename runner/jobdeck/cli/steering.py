@@ -1,4 +1,4 @@
-"""`jobdeck runs cancel|retry|rerun|approve|reject|update|finish`: what people do to a run."""
+"""`jobdeck runs cancel|retry|rerun|approve|reject|update|finish|pin|unpin`: what people do to a run."""
 
 from __future__ import annotations
 
@@ -45,6 +45,8 @@ def register(part: typer.Typer) -> None:
         ("reject", reject),
         ("update", update),
         ("finish", ack),
+        ("pin", pin),
+        ("unpin", unpin),
     ):
         command(part, name)(function)
 
@@ -134,6 +136,16 @@ def update(
     _steer(call, run_id, act)
 
 
+def pin(call: Call, run_id: Id, reason: Reason = None) -> None:
+    """Keep a run for good, with what belongs to it: nothing that is pruned takes it along."""
+    _steer(call, run_id, lambda client, found: client.runs.pin(found, reason=reason))
+
+
+def unpin(call: Call, run_id: Id, reason: Reason = None) -> None:
+    """Let a pinned run go when its time has come."""
+    _steer(call, run_id, lambda client, found: client.runs.unpin(found, reason=reason))
+
+
 async def _params(
     client: Client, run_id: UUID, source: str | None, pairs: list[str]
 ) -> dict[str, Any] | None:
@@ -160,4 +172,4 @@ def _steer(call: Call, run_id: str, act: Callable[[Client, UUID], Awaitable[Run]
     if call.json:
         emit_json(run_json(run))
     else:
-        emit(f"{run.shown_id} {run.label}")
+        emit(f"{run.shown_id} {run.label}{', pinned' if run.pinned else ''}")

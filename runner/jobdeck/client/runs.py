@@ -14,6 +14,7 @@ from jobdeck.model import CancelReply, Run
 from jobdeck.store import changes
 from jobdeck.store.amend import Amend, amend
 from jobdeck.store.approvals import Decide, approve, reject
+from jobdeck.store.pins import Pin, pin
 
 
 class RunsApi(RunMaking):
@@ -52,6 +53,20 @@ class RunsApi(RunMaking):
     def _decision(self, run_id: UUID, reason: str | None, seen: str | None) -> Decide:
         session = self._session
         return Decide(session.scope.team_id, run_id, session.actor, reason, seen, own=session.own_approvals)
+
+    async def pin(self, run_id: UUID, *, reason: str | None = None) -> Run:
+        """Keep a run for good, whatever is pruned. Raises NotFound."""
+        return await self._pin(run_id, pinned=True, reason=reason)
+
+    async def unpin(self, run_id: UUID, *, reason: str | None = None) -> Run:
+        """Let a run go when its time has come. Raises NotFound."""
+        return await self._pin(run_id, pinned=False, reason=reason)
+
+    async def _pin(self, run_id: UUID, *, pinned: bool, reason: str | None) -> Run:
+        session = self._session
+        item = Pin(session.scope.team_id, run_id, session.actor, pinned, checked_reason(reason))
+        await session.database.write(pin, item)
+        return await self.show(run_id)
 
     async def update(
         self,

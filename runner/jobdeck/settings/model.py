@@ -14,8 +14,9 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from jobdeck import limits
 from jobdeck.durations import Duration
-from jobdeck.errors import ConfigError
+from jobdeck.errors import ConfigError, ValidationError
 from jobdeck.notifiers import checked_address
+from jobdeck.retention import Retention, parse_keep
 from jobdeck.settings import database_url as urls
 from jobdeck.settings import folders
 
@@ -59,6 +60,13 @@ def _absolute(value: Path) -> Path:
     return value.expanduser().absolute()
 
 
+def _keep(value: Any) -> Any:
+    try:
+        return parse_keep(value)
+    except ValidationError as error:
+        raise ValueError(str(error)) from None
+
+
 def _seconds(number: float) -> timedelta:
     return timedelta(seconds=number)
 
@@ -76,6 +84,7 @@ Modules = Annotated[list[Annotated[str, Field(pattern=_MODULE)]], NoDecode, Befo
 Networks = Annotated[list[Annotated[str, AfterValidator(_network)]], NoDecode, BeforeValidator(_split_list)]
 TargetName = Annotated[str, Field(pattern=_TARGET)]
 Addresses = Annotated[list[Annotated[str, AfterValidator(_address)]], NoDecode, BeforeValidator(_split_list)]
+Keep = Annotated[timedelta | None, BeforeValidator(_keep)]
 Interval = Annotated[Duration, Field(ge=_seconds(0.01))]
 Folder = Annotated[Path, AfterValidator(_absolute)]
 File = Annotated[Path, AfterValidator(_absolute)]
@@ -83,6 +92,9 @@ Slug = Annotated[str, Field(pattern=limits.SLUG_PATTERN)]
 SlugOrNone = Annotated[str, Field(pattern=rf"{limits.SLUG_PATTERN}|^$")]
 SecretName = Annotated[str, Field(pattern=rf"^{limits.REFERENCE_NAME_PATTERN}$")]
 Grants = list[Annotated[str, Field(pattern=rf"{limits.SLUG_PATTERN}|^\*$")]]
+
+
+_KEPT = Retention()
 
 
 class Section(BaseModel):
@@ -180,6 +192,26 @@ class SmtpSettings(Section):
     """The same by team, like acme = ["ops@example.com"]."""
 
 
+class RetentionSettings(Section):
+    """How long ended runs are kept after their end; "never" keeps them for good."""
+
+    completed: Keep = _KEPT.completed
+    """Runs that went well."""
+    failed: Keep = _KEPT.failed
+    """Runs that were given up by decision, or had one attempt."""
+    dead: Keep = _KEPT.dead
+    """Runs whose attempts are used up."""
+    cancelled: Keep = _KEPT.cancelled
+    """Runs that somebody has ended."""
+    expired: Keep = _KEPT.expired
+    """Runs that did not begin in time."""
+
+    @property
+    def policy(self) -> Retention:
+        """As the store takes it."""
+        return Retention(self.completed, self.failed, self.dead, self.cancelled, self.expired)
+
+
 class ConsoleSettings(Section):
     """The terminal console."""
 
@@ -219,6 +251,7 @@ class Settings(BaseSettings):
     approvals: ApprovalSettings = ApprovalSettings()
     secrets: SecretsSettings = SecretsSettings()
     smtp: SmtpSettings = SmtpSettings()
+    retention: RetentionSettings = RetentionSettings()
     console: ConsoleSettings = ConsoleSettings()
     targets: Annotated[dict[TargetName, Annotated[str, Field(min_length=1)]], Field(repr=False)] = {}
     """Databases that handlers may write to, by name."""

@@ -66,6 +66,7 @@ class _RunRow(NamedTuple):
     gate: int
     gated: bool
     requires_approval: bool
+    pinned: bool
     lease_worker_id: UUID | None
     lease_beat_at: int | None
     lease_stalled: bool | None
@@ -188,6 +189,7 @@ def _run(row: _RunRow, scope: TeamScope, now: int, live: LiveWork | None, pauses
         expires_at=_time(row.expires_at),
         blocked=row.blocked,
         requires_approval=bool(row.requires_approval),
+        pinned=bool(row.pinned),
         actions=allowed_actions(status, cancel_requested=requested and status not in TERMINAL),
     )
 

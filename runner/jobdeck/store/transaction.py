@@ -47,10 +47,10 @@ class Tx:
     now: int
     differences: Differences
     hints: Hint = field(default=Hint.NONE)
-    _moves: list[tuple[UUID, str, Status | None, Status]] = field(default_factory=list)
+    _moves: list[tuple[UUID, str, Status | None, Status | None]] = field(default_factory=list)
 
-    def count(self, team_id: UUID, job_type: str, before: Status | None, after: Status) -> None:
-        """A run of a team has another status now; `before` is None for a new one."""
+    def count(self, team_id: UUID, job_type: str, before: Status | None, after: Status | None) -> None:
+        """A run of a team has another status now; `before` is None for a new one, `after` for one that is dropped."""
         self._moves.append((team_id, job_type, before, after))
 
     def moved(self) -> Counter[tuple[UUID, str]]:
@@ -63,7 +63,8 @@ class Tx:
             runs = sum(1 for _ in same)
             if before is not None:
                 changes[team_id, before] -= runs
-            changes[team_id, after] += runs
+            if after is not None:
+                changes[team_id, after] += runs
         return changes
 
     @contextmanager

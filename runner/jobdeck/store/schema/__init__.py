@@ -6,6 +6,7 @@ from jobdeck.store.schema.attempts import attempts, checkpoints, leases, run_eve
 from jobdeck.store.schema.base import metadata
 from jobdeck.store.schema.bookkeeping import commit_marks, run_counts
 from jobdeck.store.schema.control import gates, pauses, queues, rate_uses, rates
+from jobdeck.store.schema.epochs import store_epochs
 from jobdeck.store.schema.fleet import job_types, workers
 from jobdeck.store.schema.jobs import job_versions, jobs, schedules
 from jobdeck.store.schema.keys_and_waits import run_keys, run_waits
@@ -55,6 +56,7 @@ __all__ = [
     "run_waits",
     "runs",
     "schedules",
+    "store_epochs",
     "teams",
     "webhook_secrets",
     "workers",

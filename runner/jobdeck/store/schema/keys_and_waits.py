@@ -36,5 +36,7 @@ run_waits = Table(
         "on_id",
         **only(text("open")),
     ),
+    # Who has waited for a run, long after: for what belongs together.
+    Index("ix_run_waits_on", "on_id"),
     sqlite_with_rowid=False,
 )

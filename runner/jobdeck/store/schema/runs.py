@@ -183,6 +183,12 @@ Index(
     **only(OF_JOB),
 )
 
+# Who comes after a run: few have a parent or continue another one, and only those cost an entry.
+_HAS_PARENT = text("parent_run_id IS NOT NULL")
+Index("ix_runs_parent", runs.c.parent_run_id, **only(_HAS_PARENT))
+_CONTINUES = text("continuation_of IS NOT NULL")
+Index("ix_runs_continuation", runs.c.continuation_of, **only(_CONTINUES))
+
 # A fire makes one run, however many workers see that it is time.
 _FIRED = text("fire_at IS NOT NULL")
 Index(

@@ -1,0 +1,70 @@
+"""Runs that belong together: parents and children, what continues what, who waited for whom."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Connection, Select, or_, select, union_all
+
+from jobdeck.states import ACTIVE
+from jobdeck.store.schema import run_waits, runs
+
+# As many as one batch of runs can make at once. A family that is larger than all that a look takes in is held together
+# by what is nearest.
+_MOST: Final = 10_000
+_AT_ONCE: Final = 500
+_ACTIVE: Final = sorted(ACTIVE)
+
+
+def pieces(ids: Iterable[UUID]) -> Iterator[list[UUID]]:
+    """The ids in lists that are short enough for one statement."""
+    every = list(ids)
+    for start in range(0, len(every), _AT_ONCE):
+        yield every[start : start + _AT_ONCE]
+
+
+def held_by_family(conn: Connection, ids: Collection[UUID]) -> set[UUID]:
+    """Those of these runs that belong together with one that is active or pinned, over however many others."""
+    near: defaultdict[UUID, set[UUID]] = defaultdict(set)
+    seen, fresh = set(ids), set(ids)
+    while fresh and len(seen) < _MOST:
+        found: set[UUID] = set()
+        for one, other in _links(conn, fresh):
+            near[one].add(other)
+            near[other].add(one)
+            found |= {one, other}
+        fresh = found - seen
+        seen |= fresh
+    holders = set(_holders(conn, near)) if near else set()
+    return _reached(near, holders) & set(ids)
+
+
+def _reached(near: dict[UUID, set[UUID]], start: set[UUID]) -> set[UUID]:
+    reached, fresh = set(start), set(start)
+    while fresh:
+        fresh = {other for one in fresh for other in near.get(one, ())} - reached
+        reached |= fresh
+    return reached
+
+
+def _links(conn: Connection, ids: Collection[UUID]) -> Iterator[tuple[UUID, UUID]]:
+    for some in pieces(ids):
+        for row in conn.execute(union_all(*_queries(some)).limit(_MOST)):
+            yield row[0], row[1]
+
+
+def _queries(ids: Collection[UUID]) -> Iterator[Select[Any]]:
+    for column in (runs.c.parent_run_id, runs.c.continuation_of):
+        yield select(runs.c.id, column).where(runs.c.id.in_(ids), column.is_not(None))
+        yield select(runs.c.id, column).where(column.in_(ids))
+    for waits in (run_waits.c.run_id, run_waits.c.on_id):
+        yield select(run_waits.c.run_id, run_waits.c.on_id).where(waits.in_(ids))
+
+
+def _holders(conn: Connection, ids: Collection[UUID]) -> Iterator[UUID]:
+    for some in pieces(ids):
+        holds = or_(runs.c.status.in_(_ACTIVE), runs.c.pinned)
+        yield from conn.execute(select(runs.c.id).where(runs.c.id.in_(some), holds)).scalars()

@@ -116,6 +116,8 @@ PROCESSES_MAX: Final = 64
 HTTP_PER_HOST: Final = 10
 DEFAULT_QUEUE: Final = "default"
 DEFAULT_TEAM: Final = "default"
+SYSTEM_TEAM: Final = "system"
+"""The team of jobs of system types; nobody makes one of this name."""
 DEFAULT_PROJECT: Final = "default"
 
 QUEUE_PATTERN: Final = r"^[a-zA-Z0-9_-]{1,128}$"

@@ -1,4 +1,4 @@
-"""`jobdeck db`: the schema of the database."""
+"""`jobdeck db`: the schema of the database, and by `housekeeping` what is kept in it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from jobdeck.cli import housekeeping
 from jobdeck.cli.call import Call
 from jobdeck.cli.command import command
 
@@ -15,10 +16,11 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the tree."""
-    part = typer.Typer(help="The schema of the database.")
+    part = typer.Typer(help="The database: its schema, what is kept in it, backups.")
     command(part, "status")(status)
     command(part, "current")(current)
     command(part, "upgrade")(upgrade)
+    housekeeping.register(part)
     app.add_typer(part, name="db")
 
 

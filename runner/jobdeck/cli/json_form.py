@@ -33,6 +33,7 @@ from jobdeck.pull import AckReply, ClaimedWork, ExtendReply, Queue
 
 if TYPE_CHECKING:
     from jobdeck.bootstrap import DatabaseStatus
+    from jobdeck.store.pruning import PruneReport
 
 Json = dict[str, Any]
 
@@ -365,6 +366,19 @@ def project_json(project: Project) -> Json:
         "team_id": show_id("team", project.team_id),
         "created_at": iso(project.created_at),
     }
+
+
+def prune_json(report: PruneReport) -> Json:
+    """What was dropped, or would be."""
+    statuses = {
+        str(status): {
+            "runs": each.runs,
+            "kept_for_secs": each.keep.total_seconds(),
+            "oldest_finished_at": iso(each.oldest),
+        }
+        for status, each in report.by_status.items()
+    }
+    return {"dry_run": report.dry_run, "runs": report.runs, "kept": report.kept, "statuses": statuses}
 
 
 def database_json(status: DatabaseStatus) -> Json:

@@ -117,6 +117,13 @@ def recover(tx: Tx, items: Sequence[Recover]) -> Sequence[list[Ended] | JobdeckE
     return [ended if index == 0 else [] for index, _ in enumerate(items)]
 
 
+def interrupt_all(tx: Tx, words: str, actor: str) -> int:
+    """End every attempt that is under way; its run is to be taken again, or has ended where a cancel was asked for."""
+    rows = tx.conn.execute(_leased()).all()
+    _write(tx, [(row, Ending(AttemptOutcome.INTERRUPTED, error=words)) for row in rows], actor=actor)
+    return len(rows)
+
+
 def _one_by_one(tx: Tx, crashes: Sequence[tuple[Any, Ending]], actor: str) -> list[Ended]:
     """A run that cannot be ended must not keep the others from it."""
     ended: list[Ended] = []

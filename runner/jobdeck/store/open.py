@@ -84,7 +84,7 @@ async def upgrade(url: str) -> None:
     parsed = make_url(url)
     with translated():
         if parsed.get_backend_name() == "sqlite":
-            await asyncio.to_thread(_upgrade_sqlite, parsed.database or "")
+            await asyncio.to_thread(upgrade_file, Path(parsed.database or ""))
         else:
             await _upgrade_server(parsed)
 
@@ -102,11 +102,12 @@ async def _upgrade_server(url: URL) -> None:
         await conn.run_sync(migrate.upgrade)
 
 
-def _upgrade_sqlite(name: str) -> None:
+def upgrade_file(path: Path) -> None:
+    """Bring a SQLite file to this jobdeck's revision; it is made where it is missing."""
     from jobdeck.store import migrate
     from jobdeck.store.sqlite_engines import prepare_file, writer_engine
 
-    path = Path(name).expanduser().absolute()
+    path = path.expanduser().absolute()
     prepare_file(path)
     with writer_engine(path, busy_timeout=30.0).begin() as conn:
         migrate.upgrade(conn)

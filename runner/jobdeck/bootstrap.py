@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from jobdeck.client import Client
 from jobdeck.client.session import Session
 from jobdeck.errors import ConfigError, DatabaseRefused, DatabaseUnavailable, NotFound
 from jobdeck.ids import new_id
-from jobdeck.limits import DEFAULT_PROJECT, DEFAULT_TEAM
+from jobdeck.limits import DEFAULT_PROJECT, DEFAULT_TEAM, SYSTEM_QUEUE
 from jobdeck.model import Project, TeamScope
 from jobdeck.plugins import load_one
 from jobdeck.settings import Settings
@@ -222,7 +222,19 @@ async def _worker(settings: Settings, plugins: Plugins, *, drain: bool) -> Async
     async with open_database(settings) as database, watched(settings.database_file):
         await make_session(database, settings)
         _warn_if_deaf(database)
+        plugins = await _with_own_jobs(settings, database, plugins)
         yield Worker(_parts(settings, database, plugins), _options(settings, drain))
+
+
+async def _with_own_jobs(settings: Settings, database: Database, plugins: Plugins) -> Plugins:
+    """The handlers by which jobdeck keeps its own house too; their jobs are made where they are missing."""
+    from jobdeck.engine.system_types import House
+    from jobdeck.store.system_jobs import keep_system_jobs
+
+    url, keep = settings.resolved_database_url, settings.retention.policy
+    house = House(database, url, keep, asyncio.get_running_loop())
+    await database.write(keep_system_jobs, house.jobs())
+    return replace(plugins, by_type=plugins.by_type | house.plugins())
 
 
 def _warn_if_deaf(database: Database) -> None:
@@ -318,7 +330,8 @@ def _options(settings: Settings, drain: bool) -> Any:
 
     runner = settings.runner
     return WorkerOptions(
-        queues=tuple(runner.queues),
+        # Who is for some queues only keeps the house all the same.
+        queues=(*runner.queues, SYSTEM_QUEUE) if runner.queues else (),
         labels=tuple(runner.labels),
         concurrency=runner.concurrency,
         lease=runner.lease.total_seconds(),

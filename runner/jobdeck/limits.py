@@ -112,6 +112,8 @@ PAGE_LOOKS_SCATTERED: Final = 300
 WORKER_CONCURRENCY: Final = 10
 # Job types that run on their own schedule only and stand in no list of a team.
 SYSTEM_TYPES: Final = "system."
+SYSTEM_QUEUE: Final = "system"
+"""Every worker serves it, whatever queues it is for."""
 PROCESSES_MAX: Final = 64
 HTTP_PER_HOST: Final = 10
 DEFAULT_QUEUE: Final = "default"

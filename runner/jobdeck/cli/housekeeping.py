@@ -1,4 +1,4 @@
-"""`jobdeck db prune|backup|restore`: what is kept in the database, and copies of it."""
+"""`jobdeck db prune|backup|restore|jobs`: what is kept in the database, copies of it, and who looks after it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from jobdeck.cli.call import Call
 from jobdeck.cli.command import command
 
 if TYPE_CHECKING:
+    from jobdeck.model import Job, Run
     from jobdeck.states import Status
     from jobdeck.store.pruning import PruneReport
 
@@ -22,6 +23,7 @@ def register(part: typer.Typer) -> None:
     command(part, "prune")(prune)
     command(part, "backup")(backup)
     command(part, "restore")(restore)
+    command(part, "jobs")(jobs)
 
 
 def prune(
@@ -125,3 +127,43 @@ def restore(
     emit(f"{done.runs:,} runs restored, epoch {done.epoch}")
     if done.interrupted:
         say(f"{done.interrupted:,} were under way when the backup was made and are run again")
+
+
+def jobs(call: Call) -> None:
+    """Show the jobs by which jobdeck looks after its database itself, and how their last runs went."""
+    import asyncio
+
+    from jobdeck.cli.json_form import house_job_json
+    from jobdeck.cli.output import emit_json, emit_table, say
+    from jobdeck.housekeeping import own_jobs
+
+    found = asyncio.run(own_jobs(call.settings))
+    if call.json:
+        emit_json([house_job_json(job, run) for job, run in found])
+        return
+    if not found:
+        say("none yet: the first worker makes them; start one with: jobdeck runner")
+        return
+    headings = ("JOB", "TYPE", "NEXT", "LAST RUN", "STATUS", "ENDED", "RESULT")
+    emit_table(headings, [_row(job, run) for job, run in found], shrink=(6,))
+
+
+def _row(job: Job, run: Run | None) -> tuple[str, ...]:
+    import json
+
+    from jobdeck.cli.human import time_text
+    from jobdeck.ids import tail
+
+    upcoming = time_text(job.next_fire_at) if job.enabled else "disabled"
+    if run is None:
+        return (job.slug, job.job_type, upcoming, "", "", "", "")
+    result = run.error or (json.dumps(run.result) if run.result else "")
+    return (
+        job.slug,
+        job.job_type,
+        upcoming,
+        tail(run.shown_id),
+        run.label,
+        time_text(run.finished_at),
+        result,
+    )

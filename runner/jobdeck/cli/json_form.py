@@ -368,6 +368,17 @@ def project_json(project: Project) -> Json:
     }
 
 
+def house_job_json(job: Job, run: Run | None) -> Json:
+    """One of jobdeck's own jobs, with its last run."""
+    return {
+        "job": job.slug,
+        "job_type": job.job_type,
+        "enabled": job.enabled,
+        "next_fire_at": iso(job.next_fire_at),
+        "last_run": None if run is None else run_json(run),
+    }
+
+
 def prune_json(report: PruneReport) -> Json:
     """What was dropped, or would be."""
     statuses = {

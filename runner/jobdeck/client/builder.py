@@ -89,7 +89,7 @@ class RunBuilder:
         options, session = self._options, self._session
         facts = self._spec or self._kind
         assert facts is not None  # noqa: S101  see __init__
-        if facts.scope == "system":
+        if facts.scope == "system" and not session.own_schedules:
             raise Forbidden(f"{job_type} is a system job type; it runs on its own schedule only")
         if facts.scope == "project" and session.project is None:
             raise ValidationError(

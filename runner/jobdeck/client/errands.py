@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -54,6 +55,7 @@ class Errands:
     async def plan_fire(self, due: DueSchedule, now: datetime) -> Fire:
         """What a due schedule comes to."""
         session = await self._session(due.team_id, due.team, due.project)
+        session = replace(session, own_schedules=True)
         registered = await RunsApi(session).registered(str(due.facts.get("type", "")))
         return plan_fire(session, due, registered, now)
 

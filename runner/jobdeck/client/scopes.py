@@ -7,7 +7,7 @@ import re
 from jobdeck.client.session import Session
 from jobdeck.errors import ValidationError
 from jobdeck.ids import new_id
-from jobdeck.limits import NAME_CHARS, SLUG_PATTERN
+from jobdeck.limits import NAME_CHARS, SLUG_PATTERN, SYSTEM_TEAM
 from jobdeck.model import Project, Team
 from jobdeck.store import scopes
 from jobdeck.text import clean
@@ -25,6 +25,10 @@ class TeamsApi:
 
     async def create(self, slug: str, name: str | None = None) -> Team:
         """Raises ValidationError, Conflict."""
+        if slug == SYSTEM_TEAM:
+            raise ValidationError(
+                f"{SYSTEM_TEAM} is the team of jobdeck's own jobs; choose another", field="slug"
+            )
         new = scopes.NewTeam(new_id(), checked_slug(slug, "team"), checked_name(name or slug))
         return await self._session.database.write(scopes.create_team, new)
 

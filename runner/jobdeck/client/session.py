@@ -28,6 +28,8 @@ class Session:
     actor: str
     local_spec: Callable[[str], HandlerSpec | None]
     """The handler of a job type where its package is installed beside the client."""
+    own_schedules: bool = False
+    """Whether runs of system types may be made: by a worker for the schedules of the store's own jobs alone."""
     own_approvals: bool = False
     """Whether the actor may approve what the actor has asked for."""
     http_allow: tuple[str, ...] = ()

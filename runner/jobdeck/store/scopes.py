@@ -11,6 +11,7 @@ from sqlalchemy import Connection, insert, select
 
 from jobdeck.clock import from_us
 from jobdeck.errors import Conflict, JobdeckError
+from jobdeck.limits import SYSTEM_TEAM
 from jobdeck.model import Project, Team
 from jobdeck.store.schema import projects, teams
 from jobdeck.store.transaction import Rank, Tx, verb
@@ -70,8 +71,9 @@ def find_team(conn: Connection, slug: str) -> Team | None:
 
 
 def list_teams(conn: Connection) -> list[Team]:
-    """All teams, by slug."""
-    return [_team(row) for row in conn.execute(select(teams).order_by(teams.c.slug)).mappings()]
+    """All teams of people, by slug."""
+    query = select(teams).where(teams.c.slug != SYSTEM_TEAM).order_by(teams.c.slug)
+    return [_team(row) for row in conn.execute(query).mappings()]
 
 
 def find_project(conn: Connection, team_id: UUID, slug: str) -> Project | None:

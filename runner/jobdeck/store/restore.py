@@ -174,6 +174,8 @@ def _begin_epoch(conn: Connection, differences: Differences, before: int, wish: 
     now = differences.now(conn, 0)
     own = conn.execute(select(func.max(store_epochs.c.epoch))).scalar() or 0
     epoch = max(own, before) + 1
+    if conn.dialect.name == "postgresql":
+        _go_on_numbering(conn)
     interrupted = interrupt_all(Tx(conn, now, differences), _WORDS, "restore")
     conn.execute(delete(leases))
     raised = (epoch - own) * EPOCH_STEP
@@ -185,8 +187,6 @@ def _begin_epoch(conn: Connection, differences: Differences, before: int, wish: 
     conn.execute(update(runs).values(fence=runs.c.fence + raised))
     conn.execute(insert(store_epochs), {"epoch": epoch, "restored_at": now, "restored_by": wish.by})
     _count_again(conn)
-    if conn.dialect.name == "postgresql":
-        _go_on_numbering(conn)
     return Restored(epoch, conn.execute(select(func.count()).select_from(runs)).scalar_one(), interrupted)
 
 

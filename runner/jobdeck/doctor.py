@@ -8,19 +8,26 @@ import stat
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
 from jobdeck.bootstrap import open_database, vault_of
+from jobdeck.clock import from_us
 from jobdeck.errors import JobdeckError
 from jobdeck.plugins import load_plugins
 from jobdeck.secret.file import SecretsFile
 from jobdeck.settings import Settings
+from jobdeck.states import GROUPS
 from jobdeck.store import fleet, sqlite_version, wal
 from jobdeck.store.database import Database
 from jobdeck.store.open import revision_of
+from jobdeck.store.system_jobs import last_runs
 
 _SKEW_WARN: Final = 2.0
+# A day without a worker, and the one after it.
+_PRUNE_DAYS: Final = 3
+_ENDED_BADLY: Final = GROUPS["failed"]
 _NETWORK_FILE_SYSTEMS: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs"})
 
 
@@ -44,7 +51,7 @@ async def examine(settings: Settings) -> list[Finding]:
     try:
         async with open_database(settings, any_revision=True) as database:
             findings.append(Finding("database", "ok", f"{settings.shown_database_url} answers"))
-            for check in (_revision, _hints, _clock, _workers):
+            for check in (_revision, _hints, _clock, _workers, _house):
                 findings.append(await _guarded(check, database))
     except JobdeckError as error:
         findings.append(Finding("database", "fail", error.message, "see database_url in the configuration"))
@@ -173,3 +180,19 @@ async def _workers(database: Database) -> Finding:
             "jobdeck workers list",
         )
     return Finding("workers", "ok", f"{len(live)} alive")
+
+
+async def _house(database: Database) -> Finding:
+    found = await database.read(lambda conn: last_runs(conn, database.now_of(conn)))
+    bad = [
+        f"{job.slug} is {run.label}" for job, run in found if run is not None and run.status in _ENDED_BADLY
+    ]
+    if bad:
+        return Finding("house", "warn", f"of jobdeck's own jobs {', '.join(bad)}", "jobdeck db jobs")
+    pruned = next((run for job, run in found if job.slug == "prune" and run is not None), None)
+    if pruned is None or pruned.finished_at is None:
+        return Finding("house", "ok", "nothing has been pruned yet; workers do it once a day")
+    days = (from_us(await database.read(database.now_of)) - pruned.finished_at) / timedelta(days=1)
+    if days > _PRUNE_DAYS:
+        return Finding("house", "warn", f"last pruned {days:.0f} days ago", "jobdeck db jobs")
+    return Finding("house", "ok", f"last pruned {days * 24:.0f} hours ago")

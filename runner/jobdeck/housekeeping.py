@@ -6,8 +6,6 @@ from collections.abc import Collection
 from datetime import timedelta
 from pathlib import Path
 
-from sqlalchemy import Connection
-
 from jobdeck.bootstrap import open_database
 from jobdeck.model import Job, Run
 from jobdeck.settings import Settings
@@ -15,7 +13,7 @@ from jobdeck.states import TERMINAL, Status
 from jobdeck.store.backup import Backup, back_up
 from jobdeck.store.pruning import PruneReport, keeps, prune_all
 from jobdeck.store.restore import Restored, Wish, restore
-from jobdeck.store.system_jobs import last_run, list_system_jobs
+from jobdeck.store.system_jobs import last_runs
 from jobdeck.text import clean
 
 
@@ -41,13 +39,7 @@ async def prune(
 async def own_jobs(settings: Settings) -> list[tuple[Job, Run | None]]:
     """The jobs by which jobdeck looks after the database, each with its last run where it had one."""
     async with open_database(settings) as database:
-
-        def read(conn: Connection) -> list[tuple[Job, Run | None]]:
-            scope, found = list_system_jobs(conn)
-            now = database.now_of(conn)
-            return [] if scope is None else [(job, last_run(conn, now, scope, job.id)) for job in found]
-
-        return await database.read(read)
+        return await database.read(lambda conn: last_runs(conn, database.now_of(conn)))
 
 
 async def make_backup(settings: Settings, target: Path, *, overwrite: bool = False) -> Backup:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, update
+from sqlalchemy import update
 
 from jobdeck import Context, handler
 from jobdeck.bootstrap import make_scope, open_client, open_database, run_worker
@@ -21,7 +21,7 @@ from jobdeck.engine.system_types import House
 from jobdeck.engine.worker import Worker, WorkerEnd
 from jobdeck.errors import Forbidden, JobdeckError, ValidationError
 from jobdeck.housekeeping import own_jobs
-from jobdeck.model import Job, Run, RunFilter, TeamScope
+from jobdeck.model import Job, Run, RunFilter
 from jobdeck.plugins import Plugins
 from jobdeck.retention import Retention
 from jobdeck.settings import Settings
@@ -31,7 +31,7 @@ from jobdeck.store import changes
 from jobdeck.store import prune as pruner
 from jobdeck.store.maintenance import checkpoint
 from jobdeck.store.schema import run_counts
-from jobdeck.store.system_jobs import keep_system_jobs, last_run, list_system_jobs
+from jobdeck.store.system_jobs import keep_system_jobs, last_runs
 from tests.engine.bench import Bench
 from tests.store.deck import execute_statement
 
@@ -54,16 +54,11 @@ async def keeping(bench: Bench, house: House, **options: Any) -> AsyncIterator[W
         yield worker
 
 
-def found_in(conn: Connection, now: int) -> tuple[TeamScope, dict[str, tuple[Job, Run | None]]]:
-    scope, jobs = list_system_jobs(conn)
-    assert scope is not None
-    return scope, {job.slug: (job, last_run(conn, now, scope, job.id)) for job in jobs}
-
-
 async def jobs_of(bench: Bench) -> dict[str, tuple[Job, Run | None]]:
     """The jobs, each with its last run."""
     database = bench.database
-    return (await database.read(lambda conn: found_in(conn, database.now_of(conn))))[1]
+    found = await database.read(lambda conn: last_runs(conn, database.now_of(conn)))
+    return {job.slug: (job, run) for job, run in found}
 
 
 async def all_ended(bench: Bench) -> dict[str, Run]:

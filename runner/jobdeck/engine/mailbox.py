@@ -37,7 +37,8 @@ class Mailbox:
         self._gap: float | None = None
         self._lines: list[LogLine] = []
         self._log_bytes = run.log_bytes
-        self._full = not run.debug_mode and run.log_bytes >= limits.LOG_RUN_BYTES
+        # Full to the byte there is no mark yet; with the mark the log counts as larger than it may be.
+        self._full = not run.debug_mode and run.log_bytes > limits.LOG_RUN_BYTES
 
     def progress(self, values: Mapping[str, Any]) -> None:
         """Take over the values that are not None."""

@@ -86,18 +86,17 @@ def _definition_of(conn: Connection, job_id: UUID) -> str | None:
     return found
 
 
-def list_system_jobs(conn: Connection) -> tuple[TeamScope | None, list[Job]]:
-    """The team and its jobs by slug; none before the first worker has started."""
+def last_runs(conn: Connection, now: int) -> list[tuple[Job, Run | None]]:
+    """The jobs by slug, each with its newest run; none before the first worker has started."""
     team = find_team(conn, SYSTEM_TEAM)
     if team is None:
-        return None, []
-    return TeamScope(team.id, team.slug), list_jobs(conn, team.id, JobFilter())
+        return []
+    scope = TeamScope(team.id, team.slug)
+    return [(job, _last_run(conn, now, scope, job.id)) for job in list_jobs(conn, team.id, JobFilter())]
 
 
-def last_run(conn: Connection, now: int, scope: TeamScope, job_id: UUID) -> Run | None:
-    """The newest run of a job."""
-    query = select(runs.c.id).where(runs.c.job_id == job_id, OF_JOB)
-    found: UUID | None = conn.execute(
-        query.order_by(runs.c.created_at.desc(), runs.c.id.desc()).limit(1)
-    ).scalar()
+def _last_run(conn: Connection, now: int, scope: TeamScope, job_id: UUID) -> Run | None:
+    newest = (runs.c.created_at.desc(), runs.c.id.desc())
+    query = select(runs.c.id).where(runs.c.job_id == job_id, OF_JOB).order_by(*newest).limit(1)
+    found: UUID | None = conn.execute(query).scalar()
     return None if found is None else show(conn, now, scope, found)

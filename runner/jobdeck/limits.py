@@ -112,6 +112,8 @@ PAGE_LOOKS_SCATTERED: Final = 300
 WORKER_CONCURRENCY: Final = 10
 # Job types that run on their own schedule only and stand in no list of a team.
 SYSTEM_TYPES: Final = "system."
+HOUSE_TYPES: Final = ("system.prune", "system.checkpoint", "system.statistics")
+"""Those of jobdeck itself: every worker has them."""
 SYSTEM_QUEUE: Final = "system"
 """Every worker serves it, whatever queues it is for."""
 PROCESSES_MAX: Final = 64

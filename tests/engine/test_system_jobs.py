@@ -265,7 +265,7 @@ async def test_a_worker_brings_them_along(settings: Settings) -> None:
         with pytest.raises(ValidationError, match="the team of jobdeck's own jobs"):
             await client.teams.create("system")
         workers = await client.workers.list()
-        assert {worker.queues for worker in workers} == {("mail", "system")}
+        assert {worker.queues for worker in workers} == {("mail",)}
         kinds = {kind.name: kind.scope for kind in await client.types.list()}
         assert kinds["system.prune"] == kinds["system.statistics"] == "system"
 

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 from jobdeck.context import Context
 from jobdeck.durations import format_duration
-from jobdeck.limits import SYSTEM_TYPES
+from jobdeck.limits import HOUSE_TYPES
 from jobdeck.plugins import Plugin
 from jobdeck.retention import Retention
 from jobdeck.spec import HandlerSpec, handler
@@ -23,11 +23,9 @@ T = TypeVar("T")
 _CATEGORY: Final = "system"
 # At night in Europe, at lunch in Asia: a quiet time for few is better than a busy one for all. One after the other, and
 # not on the hour, when the schedules of everybody fire.
-_PRUNE: Final = SystemJob(
-    "prune", f"{SYSTEM_TYPES}prune", "Drop what has been kept long enough", "11 3 * * *"
-)
-_CHECKPOINT: Final = SystemJob("checkpoint", f"{SYSTEM_TYPES}checkpoint", "Cut back the log", "41 3 * * *")
-_STATISTICS: Final = SystemJob("statistics", f"{SYSTEM_TYPES}statistics", "Measure and count", "51 3 * * *")
+_PRUNE: Final = SystemJob("prune", HOUSE_TYPES[0], "Drop what has been kept long enough", "11 3 * * *")
+_CHECKPOINT: Final = SystemJob("checkpoint", HOUSE_TYPES[1], "Cut back the log", "41 3 * * *")
+_STATISTICS: Final = SystemJob("statistics", HOUSE_TYPES[2], "Measure and count", "51 3 * * *")
 
 
 @dataclass(frozen=True, slots=True)

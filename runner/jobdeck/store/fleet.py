@@ -12,6 +12,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from jobdeck.clock import from_us
 from jobdeck.errors import JobdeckError
+from jobdeck.limits import HOUSE_TYPES, SYSTEM_QUEUE
 from jobdeck.model import JobType, Worker
 from jobdeck.store.lanes import pull_queues
 from jobdeck.store.schema import job_types, leases, workers
@@ -142,8 +143,9 @@ def _worker(row: Any, now: int, running: int) -> Worker:
         pid=row["pid"],
         version=row["version"],
         state=_state(row, now, running),
-        queues=tuple(json.loads(row["queues"])),
-        job_types=tuple(json.loads(row["job_types"])),
+        # What every worker does for the house besides says nothing about this one.
+        queues=tuple(name for name in json.loads(row["queues"]) if name != SYSTEM_QUEUE),
+        job_types=tuple(name for name in json.loads(row["job_types"]) if name not in HOUSE_TYPES),
         slots=row["slots"],
         running=running,
         started_at=from_us(row["started_at"]),

@@ -64,6 +64,8 @@ DEDUPE_WINDOW_MAX: Final = 366 * 86_400
 CRASH_BUDGET: Final = 3
 AFTER_RUNS: Final = 100
 """Runs that one run may wait for."""
+DEPENDENCIES: Final = 100
+"""Jobs that one job may start after."""
 LINEAGE_MAX: Final = 100
 """Generations of child runs: more is taken for a handler that calls itself for ever."""
 CONCURRENCY_MAX: Final = 10_000

@@ -60,6 +60,27 @@ class JobType:
 
 
 @dataclass(frozen=True, slots=True)
+class Dependency:
+    """One job starts after another one; here is that other one, or the one that starts."""
+
+    job_id: UUID
+    job: str
+    """Slug."""
+    project: str | None
+    condition: Condition
+    met_run_id: UUID | None = None
+    """The run that has met the condition since the last start."""
+
+
+class DependsOn(NamedTuple):
+    """As somebody wants it: not checked yet."""
+
+    job: str
+    """Slug in the project, or id."""
+    condition: Condition = Condition.COMPLETED
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A saved definition of what is run, in its newest version."""
 
@@ -82,6 +103,10 @@ class Job:
     last_fire_at: datetime | None = None
     schedule_note: str | None = None
     """Why the last fire made no run."""
+    depends_on: tuple[Dependency, ...] = ()
+    """It starts after these, when all have ended as asked."""
+    dependants: tuple[Dependency, ...] = ()
+    """These start after it."""
 
     @property
     def shown_id(self) -> str:
@@ -111,6 +136,7 @@ class JobSpec:
     slug: str
     definition: Mapping[str, Any]
     enabled: bool = True
+    depends_on: tuple[DependsOn, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +298,15 @@ class Attempt:
         return self.finished_at - self.started_at if self.finished_at else None
 
 
+class Kin(NamedTuple):
+    """A run that started another one by a dependency between their jobs, or was started so."""
+
+    run_id: UUID
+    job_id: UUID
+    job: str
+    """Slug of its job."""
+
+
 class RunKey(NamedTuple):
     """The place of a run in lists, which go from the newest key down."""
 
@@ -352,6 +387,10 @@ class Run:
     """Its own, where it has one instead of its job type's."""
     lineage_depth: int = 0
     waits: tuple[Wait, ...] = ()
+    parents: tuple[Kin, ...] = ()
+    """Runs of other jobs whose ends have started it."""
+    children: tuple[Kin, ...] = ()
+    """Runs of other jobs that its end has started; at most a hundred."""
     deduplicated: bool = False
     """Set in the answer to a trigger that made no run because this one stands for it."""
 

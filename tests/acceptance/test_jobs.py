@@ -120,3 +120,31 @@ def test_a_handler_of_the_configuration_before_any_worker(deck: Deck) -> None:
     assert (made.returncode, json.loads(made.stdout)["params"]) == (0, {"boxes": 3}), made.stderr
     shown = deck.spawn("types", "show", "count_boxes")
     assert (shown.returncode, "boxes local" in shown.stdout) == (0, True), shown
+
+
+def test_a_chain_from_its_file_to_its_runs(deck: Deck) -> None:
+    """Kept in a file, run by a worker, seen from both ends; a cycle is refused with its way."""
+    text = '[jobs.report]\ntype = "noop"\ndepends_on = [{ job = "extract" }]\n[jobs.extract]\ntype = "noop"\n'
+    (deck.folder / "jobs.toml").write_text(text)
+    deck.json("jobs", "apply", "jobs.toml")
+    deck.json("jobs", "create", "clean-up", "--type", "noop")
+    after = deck.run("jobs", "depend", "clean-up", "--on", "report", "--condition", "finished")
+    assert after.stdout == "clean-up starts after report (finished)\n"
+    refused = deck.run("jobs", "depend", "extract", "--on", "clean-up")
+    assert (refused.returncode, "extract -> clean-up -> report -> extract" in refused.stderr) == (4, True)
+    assert deck.run("jobs", "depend", "report", "--on", "extract", "--condition", "never").returncode == 2
+    first = deck.json("trigger", "--job", "extract")["id"]
+    assert deck.worker("--drain").wait(60) == 0, deck.log_of(0)
+    (second,) = deck.show(first)["children"]
+    (third,) = deck.show(second["run_id"])["children"]
+    assert (second["job"], third["job"]) == ("report", "clean-up")
+    assert deck.show(third["run_id"])["parents"][0]["run_id"] == second["run_id"]
+    assert deck.show(third["run_id"])["status"] == "completed"
+    assert f"of {second['job']}" in deck.run("runs", "show", third["run_id"]).stdout
+    shown = deck.run("jobs", "show", "report").stdout
+    assert "after     extract (completed)" in shown
+    assert "then      clean-up (finished)" in shown
+    assert "depends_on = [" in deck.run("jobs", "export", "report").stdout
+    assert deck.run("jobs", "undepend", "clean-up", "--on", "report").stdout == (
+        "clean-up starts after no other job\n"
+    )

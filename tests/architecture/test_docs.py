@@ -61,6 +61,7 @@ def test_every_exit_code_is_explained() -> None:
         f"| 1-{limits.PROCESSES_MAX} | 1 |",
         f"| idempotency key, dedupe key | {limits.KEY_CHARS} characters | |",
         f"| runs that one run waits for | {limits.AFTER_RUNS} | |",
+        f"| jobs that one job starts after | {limits.DEPENDENCIES} | |",
         f"| generations of child runs | {limits.LINEAGE_MAX} | |",
         f"at most {limits.TTL_MAX // 86_400} d | none |",
         f"{limits.QUEUE_CHARS} characters",

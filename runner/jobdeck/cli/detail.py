@@ -71,6 +71,10 @@ def _lineage(run: Run) -> Iterator[str]:
         yield _line("again", f"continues {show_id('run', run.continuation_of)}")
     if run.parent_run_id:
         yield _line("parent", show_id("run", run.parent_run_id))
+    for kin in run.parents:
+        yield _line("started by", f"{show_id('run', kin.run_id)} of {kin.job}")
+    for kin in run.children:
+        yield _line("has started", f"{show_id('run', kin.run_id)} of {kin.job}")
     for name, key in (
         ("idempotency", run.idempotency_key),
         ("dedupe", run.dedupe_key),

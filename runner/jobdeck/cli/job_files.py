@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from jobdeck import jsonio, limits
+from jobdeck.client.job_chains import chain_of
 from jobdeck.errors import ValidationError
-from jobdeck.model import Job, JobSpec
+from jobdeck.model import DependsOn, Job, JobSpec
+from jobdeck.states import Condition
 
 _FILE_BYTES = 16 * limits.MIB
 
@@ -38,12 +40,32 @@ def read_toml(text: str, source: str) -> list[JobSpec]:
 
 
 def spec_of(slug: str, facts: Mapping[str, Any]) -> JobSpec:
-    """A job of its fields; `enabled` is one of them, though it is no part of a version. Raises ValidationError."""
+    """A job of its fields; `enabled` and `depends_on` are among them, though they are no part of a version.
+
+    Raises ValidationError.
+    """
     own = dict(facts)
     enabled = own.pop("enabled", True)
     if not isinstance(enabled, bool):
         raise ValidationError(f"job {slug[:64]}: enabled is true or false", field="enabled")
-    return JobSpec(slug, own, enabled)
+    return JobSpec(slug, own, enabled, _depends_on(slug, own.pop("depends_on", [])))
+
+
+def _depends_on(slug: str, stated: Any) -> tuple[DependsOn, ...]:
+    try:
+        found = [DependsOn(each["job"], Condition(each.get("condition", "completed"))) for each in stated]
+        names = [on.job for on in found]
+        if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+            raise ValueError
+        if any(each.keys() - {"job", "condition"} for each in stated):
+            raise ValueError
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise ValidationError(
+            f"job {slug[:64]}: depends_on is a list of other jobs, each once, as "
+            f'{{job = "SLUG", condition = "{"|".join(Condition)}"}}',
+            field="depends_on",
+        ) from None
+    return tuple(found)
 
 
 def read_lines(path: Path) -> list[JobSpec]:
@@ -83,7 +105,7 @@ def toml_text(jobs: Iterable[Job]) -> str:
 
 
 def _facts(job: Job) -> dict[str, Any]:
-    facts = {name: _without_null(value) for name, value in job.facts.items()}
+    facts = {name: _without_null(value) for name, value in job.facts.items()} | chain_of(job)
     return facts if job.enabled else {**facts, "enabled": False}
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jobdeck.cli import chains
 from jobdeck.cli.call import Call
 from jobdeck.cli.command import command
 
@@ -51,6 +52,7 @@ def register(app: typer.Typer) -> None:
         ("export", export),
     ):
         command(part, name)(function)
+    chains.register(part)
     app.add_typer(part, name="jobs")
 
 
@@ -364,7 +366,7 @@ def _print_job(call: Call, job: Job) -> None:
         "next fire": time_text(job.next_fire_at) if job.next_fire_at else None,
         "last fire": time_text(job.last_fire_at) if job.last_fire_at else None,
         "schedule": job.schedule_note,
-    }
+    } | chains.facts_of(job)
     emit_block("\n".join(f"{name:<10}{value}" for name, value in facts.items() if value))
     _print_facts(job.facts)
 

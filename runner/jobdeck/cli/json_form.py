@@ -14,9 +14,11 @@ from jobdeck.model import (
     BatchResult,
     CancelReply,
     Change,
+    Dependency,
     Job,
     JobType,
     JobVersion,
+    Kin,
     LogEntry,
     Pause,
     PlanStep,
@@ -61,11 +63,18 @@ def run_json(run: Run) -> Json:
             {"run_id": show_id("run", wait.run_id), "condition": wait.condition, "open": wait.open}
             for wait in run.waits
         ],
+        "parents": [kin_json(kin) for kin in run.parents],
+        "children": [kin_json(kin) for kin in run.children],
         "result": run.result,
         "traceback": run.traceback,
         "metadata": dict(run.metadata),
         "attempts": [attempt_json(attempt) for attempt in run.attempts],
     }
+
+
+def kin_json(kin: Kin) -> Json:
+    """Another run, and its job."""
+    return {"run_id": show_id("run", kin.run_id), "job_id": show_id("job", kin.job_id), "job": kin.job}
 
 
 def run_row_json(run: Run) -> Json:
@@ -275,6 +284,19 @@ def job_json(job: Job) -> Json:
         "next_fire_at": iso(job.next_fire_at),
         "last_fire_at": iso(job.last_fire_at),
         "schedule_note": job.schedule_note,
+        "depends_on": [dependency_json(each) for each in job.depends_on],
+        "dependants": [dependency_json(each) for each in job.dependants],
+    }
+
+
+def dependency_json(dependency: Dependency) -> Json:
+    """Another job, and how it has to end or is waited for."""
+    return {
+        "job_id": show_id("job", dependency.job_id),
+        "job": dependency.job,
+        "project": dependency.project,
+        "condition": str(dependency.condition),
+        "met_by": _id("run", dependency.met_run_id),
     }
 
 

@@ -61,13 +61,22 @@ _ON_OVERLAP = {
 }
 
 
+def chained_run(session: Session, job: Job, registered: JobType | None) -> NewRun:
+    """The run that the job starts as after others. Raises ValidationError where its params are not whole."""
+    return build_job_run(session, job, registered, None, {})
+
+
 def _with_job(new: NewRun, ref: JobRef, *, announces: bool = False) -> NewRun:
     extras = new.extras or RunExtras()
     return new._replace(extras=extras._replace(job=ref, announces=extras.announces or announces))
 
 
-def check_definition(session: Session, definition: JobDefinition, registered: JobType | None) -> None:
+def check_definition(
+    session: Session, definition: JobDefinition, registered: JobType | None, *, chained: bool = False
+) -> None:
     """Whether runs of it can be made; params that are still missing may come with each trigger.
+
+    Not those of a job with a schedule, or one that starts after others (`chained`).
 
     Raises ValidationError, UnknownJobType, Forbidden.
     """
@@ -77,9 +86,10 @@ def check_definition(session: Session, definition: JobDefinition, registered: Jo
         checked_webhook(url, "webhook_url", session.http_allow)
     if definition.payload_schema is not None:
         validate_by_schema(definition.payload_schema, definition.params, "the job", part=True)
-    if definition.schedule is not None:
+    if definition.schedule is not None or chained:
         # Nobody is there to add what is missing.
         builder.build(_params(definition, None))
+    if definition.schedule is not None:
         definition.schedule.schedule("").check(datetime.now(UTC))
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 from uuid import UUID
 
 from jobdeck import limits
 from jobdeck.client.diffs import changes_between
+from jobdeck.client.job_chains import JobChains, chain_of, stated_chain
 from jobdeck.client.job_runs import build_job_run, check_definition, definition_text
 from jobdeck.client.making import RunMaking
 from jobdeck.client.options import checked_reason
@@ -18,6 +20,7 @@ from jobdeck.definition import JobDefinition, parse_definition
 from jobdeck.errors import NotFound, ValidationError
 from jobdeck.ids import new_id, parse_part, show_id
 from jobdeck.model import Change, Job, JobFilter, JobSpec, JobVersion, NewRun, PlanAction, PlanStep, Run
+from jobdeck.states import Condition
 from jobdeck.store import jobs as store
 from jobdeck.text import clean
 
@@ -32,6 +35,7 @@ class JobsApi:
     def __init__(self, session: Session, runs: RunMaking) -> None:
         self._session = session
         self._runs = runs
+        self._chains = JobChains(session, runs)
 
     async def create(
         self, slug: str, definition: Mapping[str, Any], *, enabled: bool = True, note: str | None = None
@@ -44,6 +48,8 @@ class JobsApi:
         """At most 100 jobs, all of them or none. The error says which one of them is wrong."""
         if not 0 < len(specs) <= limits.DEFINITION_BATCH:
             raise ValidationError(f"a batch has 1 to {limits.DEFINITION_BATCH} jobs, not {len(specs)}")
+        if any(spec.depends_on for spec in specs):
+            raise ValidationError("a new job starts after others by depend or apply", field="depends_on")
         words, new = checked_reason(note), []
         for index, spec in enumerate(specs):
             try:
@@ -69,10 +75,13 @@ class JobsApi:
             note=note,
         )
 
-    async def _checked(self, session: Session, facts: Mapping[str, Any]) -> JobDefinition:
+    async def _checked(
+        self, session: Session, facts: Mapping[str, Any], *, chained: bool = False
+    ) -> JobDefinition:
         """The definition, if runs of it can be made. Raises ValidationError."""
         definition = parse_definition(facts)
-        check_definition(session, definition, await self._runs.registered(definition.type))
+        registered = await self._runs.registered(definition.type)
+        check_definition(session, definition, registered, chained=chained)
         return definition
 
     async def list(self, chosen: JobFilter | None = None) -> Jobs:
@@ -130,6 +139,7 @@ class JobsApi:
 
     async def _replace(self, job: Job, facts: Mapping[str, Any], if_version: int, note: str | None) -> Job:
         definition = await self._checked(await self._runs.session_in(job.project), facts)
+        template = await self._chains.template(replace(job, facts=definition.facts()))
         item = store.UpdateJob(
             self._session.scope.team_id,
             job.id,
@@ -139,6 +149,7 @@ class JobsApi:
             self._session.actor,
             checked_reason(note),
             if_version,
+            None if isinstance(template, ValidationError) else template.run,
         )
         await self._session.database.write(store.update_job, item)
         return await self.show(job.id)
@@ -161,6 +172,22 @@ class JobsApi:
         """Take a job out of use; its versions and runs stay. Raises Conflict while runs of it are active."""
         item = store.SwitchJob(self._session.scope.team_id, job_id, self._session.actor, archive=True)
         await self._session.database.write(store.switch_jobs, [item])
+        return await self.show(job_id)
+
+    async def depend(self, job_id: UUID, on_id: UUID, condition: Condition = Condition.COMPLETED) -> Job:
+        """Let the job start after another one, when a run of that has ended so; after all that it depends on.
+
+        Raises NotFound, Conflict for what would be a cycle, ValidationError where its params are not whole.
+        """
+        await self._chains.change([(await self.show(job_id), ((on_id, condition),), ())])
+        return await self.show(job_id)
+
+    async def undepend(self, job_id: UUID, on_id: UUID) -> Job:
+        """Let the job start without the other one. Raises NotFound where it did not depend on it."""
+        job = await self.show(job_id)
+        if on_id not in {dependency.job_id for dependency in job.depends_on}:
+            raise NotFound(f"the job {job.slug} does not start after {show_id('job', on_id)}")
+        await self._chains.change([(job, (), (on_id,))])
         return await self.show(job_id)
 
     async def versions(self, job_id: UUID) -> Versions:
@@ -210,26 +237,33 @@ class JobsApi:
 
     async def plan(self, specs: Sequence[JobSpec]) -> Plan:
         """What `apply` would do to bring the project's jobs to these definitions. Raises ValidationError."""
-        return [(await self._step(spec))[0] for spec in specs]
+        steps = [await self._step(spec) for spec in specs]
+        await self._chains.check(specs, [job for _, job in steps])
+        return [step for step, _ in steps]
 
     async def apply(self, specs: Sequence[JobSpec], *, note: str | None = None) -> Plan:
         """Make or update jobs so that they are what the specs say; others are left alone. Nothing is done where one of
         them is not valid. Raises ValidationError, VersionConflict where somebody changes one meanwhile."""
         steps = [await self._step(spec) for spec in specs]
+        await self._chains.check(specs, [job for _, job in steps])
         new = [spec for spec, (step, _) in zip(specs, steps, strict=True) if step.action is PlanAction.CREATE]
         for start in range(0, len(new), limits.DEFINITION_BATCH):
-            await self.create_many(new[start : start + limits.DEFINITION_BATCH], note=note)
+            batch = [replace(spec, depends_on=()) for spec in new[start : start + limits.DEFINITION_BATCH]]
+            await self.create_many(batch, note=note)
         for spec, (step, job) in zip(specs, steps, strict=True):
             if job is None or step.action is not PlanAction.UPDATE:
                 continue
             await self._replace(job, spec.definition, job.version, note)
             if job.enabled != spec.enabled:
                 await self.switch([job.id], enabled=spec.enabled)
+        # At the end, when all of them are there.
+        await self._chains.apply([(await self.show(await self.resolve(spec.slug)), spec) for spec in specs])
         return [step for step, _ in steps]
 
     async def _step(self, spec: JobSpec) -> tuple[PlanStep, Job | None]:
         try:
-            definition = await self._checked(self._session, spec.definition)
+            chained = bool(spec.depends_on)
+            definition = await self._checked(self._session, spec.definition, chained=chained)
         except ValidationError as error:
             raise ValidationError(f"job {clean(spec.slug, 64)}: {error}", field=error.field) from None
         session = self._session
@@ -237,10 +271,10 @@ class JobsApi:
         project_id = session.project.id if session.project else None
         slug = checked_slug(spec.slug, "job")
         job_id = await session.database.read(store.find_slug, session.scope.team_id, project_id, slug)
-        after = definition.facts() | {"enabled": spec.enabled}
+        after = definition.facts() | {"enabled": spec.enabled} | stated_chain(spec)
         if job_id is None:
             return PlanStep(slug, project, PlanAction.CREATE, changes_between({}, after)), None
         job = await self.show(job_id)
-        changes = changes_between({**job.facts, "enabled": job.enabled}, after)
+        changes = changes_between({**job.facts, "enabled": job.enabled} | chain_of(job), after)
         action = PlanAction.UPDATE if changes else PlanAction.KEEP
         return PlanStep(slug, project, action, changes), job

@@ -53,7 +53,7 @@ def amend(tx: Tx, items: Sequence[Amend]) -> Sequence[UUID | JobdeckError]:
 
 
 def _amend(tx: Tx, item: Amend) -> UUID | JobdeckError:
-    query = select(*FACTS, runs.c.flight_key, runs.c.job_id, runs.c.approved_at).where(
+    query = select(*FACTS, runs.c.flight_key, runs.c.approved_at).where(
         runs.c.team_id == item.team_id, runs.c.id == item.run_id
     )
     row = tx.conn.execute(tx.differences.locked(query, by=runs.c.id)).one_or_none()

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from sqlalchemy import Connection
 
 from jobdeck.errors import DatabaseError
+from jobdeck.store.chain_starts import start_dependants
 from jobdeck.store.counts import write_counts
 from jobdeck.store.differences import Differences
 from jobdeck.store.failures import is_transient, may_have_committed, translate
@@ -226,6 +227,7 @@ def _write_all(tx: Tx, units: Sequence[Unit], results: list[Sequence[Any]]) -> H
     _lock_in_order(tx, units)
     for _, same in groupby(units, key=lambda unit: unit.verb.name):
         results += _write(tx, list(same))
+    start_dependants(tx)
     write_counts(tx)
     return tx.hints
 

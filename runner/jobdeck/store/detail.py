@@ -12,6 +12,7 @@ from sqlalchemy import Connection, exists, select
 from jobdeck.clock import from_us
 from jobdeck.model import Attempt, LogEntry, Run, RunEvent, TeamScope, Wait
 from jobdeck.states import Status
+from jobdeck.store.chains import kin_of
 from jobdeck.store.differences import Differences
 from jobdeck.store.jobs import slug_of
 from jobdeck.store.rows import select_runs, to_runs, wide_facts
@@ -28,7 +29,9 @@ def show(conn: Connection, now: int, scope: TeamScope, run_id: UUID) -> Run | No
     (run,) = to_runs(conn, scope, [row], now)
     job = None if row.job_id is None else slug_of(conn, row.job_id)
     waits = tuple(Wait(*wait) for wait in waits_of(conn, run.id))
-    return replace(run, **wide_facts(row), attempts=tuple(_attempts(conn, run)), waits=waits, job=job)
+    parents, children = ((), ()) if row.job_id is None else kin_of(conn, run.id)
+    found = replace(run, **wide_facts(row), attempts=tuple(_attempts(conn, run)), waits=waits, job=job)
+    return replace(found, parents=parents, children=children)
 
 
 def _attempts(conn: Connection, run: Run) -> list[Attempt]:

@@ -36,7 +36,7 @@ from jobdeck.store.leases import Report, stale, write_reports
 from jobdeck.store.locks import Locks
 from jobdeck.store.schema import attempts, leases, run_events, runs
 from jobdeck.store.statement import statement
-from jobdeck.store.transaction import Hint, Rank, Tx, verb
+from jobdeck.store.transaction import Hint, JobEnd, Rank, Tx, verb
 from jobdeck.store.waiting import let_go
 from jobdeck.verdict import Ending, Facts, Verdict, decide
 
@@ -156,6 +156,7 @@ _FACTS = (
     runs.c.awaited,
     runs.c.gate,
     runs.c.announces,
+    runs.c.job_id,
     leases.c.fence,
     leases.c.worker,
 )
@@ -198,6 +199,8 @@ def write_ends(tx: Tx, endings: Sequence[tuple[Any, Ending]], *, actor: str = ""
             awaited.append((run.id, verdict.status))
         if run.announces and verdict.status in TERMINAL:
             announced.append(run.id)
+        if run.job_id is not None and verdict.status in TERMINAL:
+            tx.ends.append(JobEnd(run.id, run.job_id, verdict.status))
     _endings.write(tx, rows)
     announce(tx, announced)
     let_go(tx, awaited)

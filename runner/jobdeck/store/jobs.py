@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -16,6 +16,7 @@ from jobdeck.errors import Conflict, JobdeckError, NotFound, VersionConflict
 from jobdeck.ids import show_id
 from jobdeck.model import Job, JobFilter, JobVersion
 from jobdeck.states import ACTIVE
+from jobdeck.store.chains import Links, keep_template, leave_chains, links_of
 from jobdeck.store.control.gates import keep_limits
 from jobdeck.store.schedules import keep_schedule, schedule_of, set_next_fire
 from jobdeck.store.schema import OF_JOB, job_versions, jobs, projects, runs, schedules
@@ -54,6 +55,8 @@ class UpdateJob:
     note: str | None = None
     if_version: int | None = None
     """Refused where the job has another version by now."""
+    template: str | None = None
+    """A run of it, where one can be made without a trigger: see `run_template`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +142,13 @@ def _update(tx: Tx, item: UpdateJob) -> int | JobdeckError:
             version=row.version,
         )
     before: str = tx.conn.execute(_definition(item.job_id, row.version)).scalar_one()
-    if before == item.definition:
-        return int(row.version)
-    version = row.version + 1
+    version = row.version + (before != item.definition)
+    try:
+        keep_template(tx, item.job_id, version, item.template)
+    except JobdeckError as error:
+        return error
+    if version == row.version:
+        return int(version)
     tx.conn.execute(
         insert(job_versions),
         _version_row(item.job_id, version, item.definition, item.actor, item.note, tx.now),
@@ -194,6 +201,10 @@ def _switch(tx: Tx, item: SwitchJob) -> bool | JobdeckError:
         if run_id is not None:
             shown = show_id("run", run_id)
             return Conflict(f"runs of the job {row.slug} are active, like {shown}; cancel them first")
+        try:
+            leave_chains(tx, item.job_id, row.slug)
+        except JobdeckError as error:
+            return error
         values |= {"archived_at": tx.now, "enabled": False}
     if not values:
         return False
@@ -268,14 +279,15 @@ def list_jobs(conn: Connection, team_id: UUID, chosen: JobFilter) -> list[Job]:
     if chosen.text:
         found = [column.icontains(chosen.text, autoescape=True) for column in (jobs.c.slug, jobs.c.name)]
         query = query.where(or_(*found))
-    return [_job(row) for row in conn.execute(query).mappings()]
+    links = links_of(conn, team_id)
+    return [_job(row, links) for row in conn.execute(query).mappings()]
 
 
 def find_job(conn: Connection, team_id: UUID, job_id: UUID) -> Job | None:
     """The job of the team, archived or not."""
     query = _select_jobs().where(jobs.c.team_id == team_id, jobs.c.id == job_id)
     row = conn.execute(query).mappings().one_or_none()
-    return None if row is None else _job(row)
+    return None if row is None else _job(row, links_of(conn, team_id, job_id))
 
 
 def slug_of(conn: Connection, job_id: UUID) -> str | None:
@@ -295,8 +307,11 @@ def list_versions(conn: Connection, team_id: UUID, job_id: UUID) -> list[JobVers
     return [_version(row) for row in conn.execute(query).mappings()]
 
 
-def _job(row: RowMapping) -> Job:
+def _job(row: RowMapping, links: Mapping[UUID, Links]) -> Job:
+    depends_on, dependants = links.get(row["id"], Links())
     return Job(
+        depends_on=depends_on,
+        dependants=dependants,
         id=row["id"],
         team_id=row["team_id"],
         project_id=row["project_id"],

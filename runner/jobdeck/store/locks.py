@@ -1,5 +1,7 @@
 """The one order in which transactions wait for rows: runs before leases, and each in the order of their ids.
 
+What depends on runs that have ended comes after all verbs: the jobs that are to be started, in the order of their ids.
+
 Who keeps to it is never the victim of a deadlock. Rows taken by SKIP LOCKED are not waited for and may come in any
 order. A lease is looked for when its run is locked, not earlier: it may have been made while that was waited for.
 """

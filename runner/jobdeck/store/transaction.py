@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Flag, IntEnum, auto
 from itertools import groupby
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -39,6 +39,14 @@ class Hint(Flag):
     """Something people look at has changed."""
 
 
+class JobEnd(NamedTuple):
+    """A run of a saved job has ended."""
+
+    run_id: UUID
+    job_id: UUID
+    status: Status
+
+
 @dataclass(slots=True)
 class Tx:
     """One open write transaction. `now` is the database's clock, microseconds UTC, read once as it began."""
@@ -47,6 +55,8 @@ class Tx:
     now: int
     differences: Differences
     hints: Hint = field(default=Hint.NONE)
+    ends: list[JobEnd] = field(default_factory=list)
+    """Runs of saved jobs that have ended: other jobs may start after them."""
     _moves: list[tuple[UUID, str, Status | None, Status | None]] = field(default_factory=list)
 
     def count(self, team_id: UUID, job_type: str, before: Status | None, after: Status | None) -> None:
@@ -70,13 +80,13 @@ class Tx:
     @contextmanager
     def attempt(self) -> Iterator[None]:
         """What is done inside is done as a whole: an error takes it back, and leaves with the transaction as it was."""
-        moves = len(self._moves)
+        moves, ends = len(self._moves), len(self.ends)
         with self.conn.begin_nested() as savepoint:
             try:
                 yield
             except BaseException:
                 savepoint.rollback()
-                del self._moves[moves:]
+                del self._moves[moves:], self.ends[ends:]
                 raise
 
     def hint(self, hint: Hint) -> None:

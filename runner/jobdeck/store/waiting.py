@@ -20,7 +20,7 @@ from jobdeck.store.announce import announce
 from jobdeck.store.columns import word
 from jobdeck.store.events import Event, record
 from jobdeck.store.schema import run_waits, runs
-from jobdeck.store.transaction import Hint, Tx
+from jobdeck.store.transaction import Hint, JobEnd, Tx
 
 
 class Turn(StrEnum):
@@ -30,7 +30,10 @@ class Turn(StrEnum):
     """It is next under a key that the other one holds."""
 
 
-FACTS: Final = (runs.c.id, runs.c.team_id, runs.c.job_type, runs.c.status, runs.c.awaited, runs.c.announces)
+FACTS: Final = (
+    *(runs.c.id, runs.c.team_id, runs.c.job_type, runs.c.status),
+    *(runs.c.awaited, runs.c.announces, runs.c.job_id),
+)
 """What `end_waiting` has to know of a run, whose row is locked."""
 
 
@@ -56,6 +59,8 @@ def end_waiting(tx: Tx, ends: Sequence[tuple[Any, End]]) -> None:
     tx.conn.execute(update(run_waits).where(run_waits.c.run_id.in_(ids), run_waits.c.open).values(open=False))
     for row, end in ends:
         tx.count(row.team_id, row.job_type, Status(row.status), end.status)
+        if row.job_id is not None:
+            tx.ends.append(JobEnd(row.id, row.job_id, end.status))
     record(tx, [Event(row.id, end.kind, end.actor, {"reason": end.reason}) for row, end in ends])
     tx.hint(Hint.CHANGE)
     announce(tx, [row.id for row, _ in ends if row.announces])

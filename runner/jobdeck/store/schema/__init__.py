@@ -5,6 +5,7 @@ from __future__ import annotations
 from jobdeck.store.schema.attempts import attempts, checkpoints, leases, run_events, run_logs
 from jobdeck.store.schema.base import metadata
 from jobdeck.store.schema.bookkeeping import commit_marks, run_counts
+from jobdeck.store.schema.chains import job_dependencies, job_templates, run_parents
 from jobdeck.store.schema.control import gates, pauses, queues, rate_uses, rates
 from jobdeck.store.schema.epochs import store_epochs
 from jobdeck.store.schema.fleet import job_types, workers
@@ -38,6 +39,8 @@ __all__ = [
     "commit_marks",
     "disabled_webhooks",
     "gates",
+    "job_dependencies",
+    "job_templates",
     "job_types",
     "job_versions",
     "jobs",
@@ -53,6 +56,7 @@ __all__ = [
     "run_events",
     "run_keys",
     "run_logs",
+    "run_parents",
     "run_waits",
     "runs",
     "schedules",

@@ -58,6 +58,7 @@ attempts = Table(
     Column("outcome", Text, nullable=False),
     Column("error", Text),
     Column("traceback", Text),
+    Column("trace", Json),
     PrimaryKeyConstraint("run_id", "fence"),
     sqlite_with_rowid=False,
 )

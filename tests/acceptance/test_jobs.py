@@ -148,3 +148,24 @@ def test_a_chain_from_its_file_to_its_runs(deck: Deck) -> None:
     assert deck.run("jobs", "undepend", "clean-up", "--on", "report").stdout == (
         "clean-up starts after no other job\n"
     )
+
+
+def test_how_it_went(deck: Deck) -> None:
+    """History, health and statistics, for people and programs, of what a worker has done."""
+    deck.json("jobs", "create", "hello", "--type", "noop")
+    assert "not enough runs" in deck.run("jobs", "health", "hello").stdout
+    for _ in range(5):
+        deck.json("trigger", "--job", "hello")
+    assert deck.worker("--drain").wait(60) == 0, deck.log_of(0)
+    health = deck.json("jobs", "health", "hello", "--window", "1h")
+    assert (health["completed_runs"], health["health_score"], health["note"]) == (5, 100, None)
+    assert "100.0 of 100" in deck.run("jobs", "health", "hello").stdout
+    page = deck.json("jobs", "history", "hello", "--limit", "3")
+    assert (len(page["runs"]), page["has_more"]) == (3, True)
+    assert len(deck.json("jobs", "history", "hello", "--cursor", page["cursor"])["runs"]) == 2
+    assert "completed" in deck.run("jobs", "history", "hello").stdout
+    stats = deck.json("stats", "--by", "type")
+    assert (stats["total"]["completed_runs"], list(stats["groups"])) == (5, ["noop"])
+    assert "PER HOUR" in deck.run("stats", "--window", "2h", "--by", "status").stdout
+    assert deck.run("stats", "--by", "mood").returncode == 2
+    assert deck.run("stats", "--window", "400d").returncode == 2

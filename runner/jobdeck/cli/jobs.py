@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobdeck.cli import chains
+from jobdeck.cli import chains, statistics
 from jobdeck.cli.call import Call
 from jobdeck.cli.command import command
 
@@ -53,6 +53,7 @@ def register(app: typer.Typer) -> None:
     ):
         command(part, name)(function)
     chains.register(part)
+    statistics.register_for_jobs(part)
     app.add_typer(part, name="jobs")
 
 

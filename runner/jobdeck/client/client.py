@@ -12,6 +12,7 @@ from jobdeck.client.queues import QueuesApi
 from jobdeck.client.runs import RunsApi
 from jobdeck.client.scopes import ProjectsApi, TeamsApi
 from jobdeck.client.session import Session
+from jobdeck.client.statistics import StatisticsApi
 from jobdeck.model import Project, TeamScope
 from jobdeck.store.transaction import Hint
 
@@ -19,7 +20,7 @@ from jobdeck.store.transaction import Hint
 class Client:
     """Made by `jobdeck.bootstrap.open_client`; usable on the event loop it was opened on.
 
-    `runs`, `jobs`, `queues`, `pauses`, `deliveries`, `webhooks`, `workers`, `types`, `teams` and `projects` hold the
+    `runs`, `jobs`, `queues`, `pauses`, `statistics`, `deliveries`, `webhooks`, `workers`, `types`, `teams` and `projects` hold the
     operations.
     """
 
@@ -29,6 +30,7 @@ class Client:
         self.jobs = JobsApi(session, self.runs)
         self.pauses = PausesApi(session, self.jobs)
         self.queues = QueuesApi(session)
+        self.statistics = StatisticsApi(session)
         self.workers = FleetApi(session)
         self.types = TypesApi(session)
         self.teams = TeamsApi(session)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias
+from datetime import timedelta
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from jobdeck import limits
+from jobdeck.client import cursors
 from jobdeck.client.diffs import changes_between
 from jobdeck.client.job_chains import JobChains, chain_of, stated_chain
 from jobdeck.client.job_runs import build_job_run, check_definition, definition_text
@@ -15,18 +17,35 @@ from jobdeck.client.making import RunMaking
 from jobdeck.client.options import checked_reason
 from jobdeck.client.scopes import checked_slug
 from jobdeck.client.session import Session
+from jobdeck.client.statistics import checked_window
 from jobdeck.client.storing import store_all
 from jobdeck.definition import JobDefinition, parse_definition
 from jobdeck.errors import NotFound, ValidationError
 from jobdeck.ids import new_id, parse_part, show_id
-from jobdeck.model import Change, Job, JobFilter, JobSpec, JobVersion, NewRun, PlanAction, PlanStep, Run
+from jobdeck.model import (
+    Change,
+    Job,
+    JobFilter,
+    JobSpec,
+    JobVersion,
+    NewRun,
+    PlanAction,
+    PlanStep,
+    Run,
+    RunFilter,
+    RunPage,
+)
 from jobdeck.states import Condition
+from jobdeck.statistics import Health
 from jobdeck.store import jobs as store
+from jobdeck.store import statistics
 from jobdeck.text import clean
 
 Jobs: TypeAlias = list[Job]
 Versions: TypeAlias = list[JobVersion]
 Plan: TypeAlias = list[PlanStep]
+WEEK: Final = timedelta(days=7)
+"""Window of a job's health (spec.md E20)."""
 
 
 class JobsApi:
@@ -189,6 +208,24 @@ class JobsApi:
             raise NotFound(f"the job {job.slug} does not start after {show_id('job', on_id)}")
         await self._chains.change([(job, (), (on_id,))])
         return await self.show(job_id)
+
+    async def health(self, job_id: UUID, *, window: timedelta = WEEK) -> Health:
+        """How the runs went that were made in the window. Raises NotFound, ValidationError."""
+        await self.show(job_id)
+        return await self._session.read(statistics.health, job_id, window=checked_window(window))
+
+    async def history(
+        self, job_id: UUID, *, limit: int = limits.PAGE_DEFAULT, cursor: str | None = None
+    ) -> RunPage:
+        """One page of the job's runs, newest first. Raises NotFound, ValidationError."""
+        if not 1 <= limit <= limits.PAGE_MAX:
+            raise ValidationError(f"a page has 1 to {limits.PAGE_MAX} runs, not {limit}", field="limit")
+        await self.show(job_id)
+        place = (self._session.scope, RunFilter(), job_id.hex)
+        after = cursors.decode(cursor, *place) if cursor else None
+        found = await self._session.read(statistics.history, job_id, after=after, limit=limit + 1)
+        shown, more = tuple(found[:limit]), len(found) > limit
+        return RunPage(shown, cursors.encode(shown[-1].key, *place) if more else None, more)
 
     async def versions(self, job_id: UUID) -> Versions:
         """All versions, newest first. Raises NotFound."""

@@ -119,8 +119,8 @@ def recover(tx: Tx, items: Sequence[Recover]) -> Sequence[list[Ended] | JobdeckE
 
 def interrupt_all(tx: Tx, words: str, actor: str) -> int:
     """End every attempt that is under way; its run is to be taken again, or has ended where a cancel was asked for."""
-    rows = tx.conn.execute(_leased()).all()
-    _write(tx, [(row, Ending(AttemptOutcome.INTERRUPTED, error=words)) for row in rows], actor=actor)
+    rows = tx.conn.execute(leased()).all()
+    write_ends(tx, [(row, Ending(AttemptOutcome.INTERRUPTED, error=words)) for row in rows], actor=actor)
     return len(rows)
 
 

@@ -152,6 +152,10 @@ async def _send(
     except HttpError as error:
         # What breaks a rule before anything is sent is a ValidationError too; it will break it every time.
         raise Failure(str(error), may_pass=not isinstance(error, ValidationError)) from None
+    timing = response.timing
+    ctx.trace(
+        connect=timing.connect_ms / 1000, ttfb=timing.ttfb_ms / 1000, transfer=timing.transfer_ms / 1000
+    )
     answer = _stored(response) | {"fallback": fallback}
     if not response.ok:
         ctx.log.warn("refused", **answer | {"response_body": answer["response_body"][:_LOGGED_CHARS]})

@@ -105,6 +105,13 @@ class Context(ABC):
         """State how far the run is. What is None stays as it was; `processed` counts failed and skipped too."""
 
     @abstractmethod
+    def trace(self, **seconds: float) -> None:
+        """Say what the attempt spends its time on: `ctx.trace(connect=0.02)`. The same name again adds to it.
+
+        At most 16 names like `first_byte`; what is no number of seconds is left out.
+        """
+
+    @abstractmethod
     async def sleep(self, seconds: float | timedelta | str) -> None:
         """Wait; wakes at once and raises `Cancelled` when this attempt should stop."""
 

@@ -292,6 +292,8 @@ class Attempt:
     outcome: str | None
     error: str | None
     traceback: str | None
+    trace: Mapping[str, timedelta] = field(default_factory=dict)
+    """What it spent its time on, by name: see docs/reference.md. Empty while it runs, and of one that crashed."""
 
     @property
     def duration(self) -> timedelta | None:

@@ -39,6 +39,8 @@ class Ending(NamedTuple):
     """Where the outcome does not say it already."""
     parking: Parking | None = None
     """For `parked`."""
+    trace: str | None = None
+    """What the attempt spent its time on, as JSON; None of one that crashed."""
 
 
 class Facts(NamedTuple):

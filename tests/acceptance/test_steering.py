@@ -184,3 +184,19 @@ def test_why_and_what_happened(deck: Deck) -> None:
     assert "approved by bob" in shown
     assert deck.run("why", "run_" + "0" * 26).returncode == 3
     assert "it has ended as completed" in deck.run("why", run).stdout
+
+
+def test_where_the_time_went(deck: Deck) -> None:
+    """Each attempt's trace, for people and programs, and with the run itself."""
+    run_id = deck.json("trigger", "noop")["id"]
+    assert deck.run("runs", "trace", run_id).stdout == ""
+    assert deck.worker("--drain").wait(60) == 0, deck.log_of(0)
+    (attempt,) = deck.json("runs", "trace", run_id)
+    names = ("queue_wait_ms", "claim_ms", "load_ms", "handler_ms", "commit_ms", "total_ms")
+    assert attempt["outcome"] == "completed"
+    assert tuple(attempt["trace"]) == names
+    assert attempt["trace"]["total_ms"] >= attempt["trace"]["handler_ms"]
+    assert deck.show(run_id)["attempts"][0]["trace"] == attempt["trace"]
+    shown = deck.run("runs", "trace", run_id).stdout
+    assert shown.startswith("1  completed  queue_wait ")
+    assert "handler " in deck.run("runs", "show", run_id).stdout

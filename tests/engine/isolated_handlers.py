@@ -82,3 +82,10 @@ async def isolated_leaks(ctx: Context, params: Login) -> str:
 async def isolated_hoards(ctx: Context) -> str:
     """Answer more than may be stored."""
     return "x" * 300_000
+
+
+@handler("isolated_traces", isolation="process")
+def isolated_traces(ctx: Context) -> None:
+    """Say what its time was spent on."""
+    ctx.trace(parse=1.0)
+    ctx.trace(parse=0.5)

@@ -40,6 +40,7 @@ class RecordingContext(Context):
     before_look: Callable[[RecordingContext], None] = lambda _: None
     log: RecordingLog = field(default_factory=RecordingLog)
     progresses: list[dict[str, Any]] = field(default_factory=list)
+    traced: dict[str, float] = field(default_factory=dict)
     slept: list[float] = field(default_factory=list)
     reason: CancelReason | None = None
     team = "crew"
@@ -78,6 +79,9 @@ class RecordingContext(Context):
         self.progresses.append(
             {"processed": processed, "total": total, "failed": failed, "skipped": skipped, "message": message}
         )
+
+    def trace(self, **seconds: float) -> None:
+        self.traced.update(seconds)
 
     async def sleep(self, seconds: float | timedelta | str) -> None:
         assert isinstance(seconds, float | int)

@@ -41,6 +41,7 @@ async def test_the_answer_is_the_result(
     assert (result["fallback"], result["truncated"]) == (False, False)
     assert 0 < result["ttfb_ms"] <= result["total_ms"]
     assert {"connect_ms", "transfer_ms"} <= result.keys()
+    assert ctx.traced == {name: result[f"{name}_ms"] / 1000 for name in ("connect", "ttfb", "transfer")}
     asked = api.asked[0]
     assert (asked.method, asked.headers["X-Key"], asked.headers["X-Plain"]) == ("POST", "s3cret", "a")
     assert json.loads(asked.body) == {"n": [1, None, "ü"]}

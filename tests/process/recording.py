@@ -67,6 +67,7 @@ class RecordingContext(Context):
         self.resume = resume
         self.settings = settings or {}
         self.progresses: list[dict[str, Any]] = []
+        self.traced: dict[str, float] = {}
         self.checkpoints: list[Any] = []
         self.enqueued: list[tuple[str, Any, dict[str, Any]]] = []
         self.refusal: Exception | None = None
@@ -110,6 +111,9 @@ class RecordingContext(Context):
             "message": message,
         }
         self.progresses.append({name: value for name, value in given.items() if value is not None})
+
+    def trace(self, **seconds: float) -> None:
+        self.traced.update(seconds)
 
     async def sleep(self, seconds: float | timedelta | str) -> None:
         try:

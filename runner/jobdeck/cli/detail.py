@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from jobdeck.cli.human import bar, progress_text, span_text, time_text
 from jobdeck.ids import show_id
@@ -94,12 +94,20 @@ def _approval(run: Run) -> Iterator[str]:
 def _attempts(run: Run) -> Iterator[str]:
     for attempt in run.attempts:
         yield _line(f"attempt {attempt.attempt}", _attempt(attempt))
+        if attempt.trace:
+            yield _line("", trace_text(attempt))
 
 
 def _attempt(attempt: Attempt) -> str:
     span = attempt.duration or datetime.now(UTC) - attempt.started_at
     words = f"{attempt.outcome or 'running'} on {attempt.worker} after {span_text(span)}"
     return f"{words}: {attempt.error}" if attempt.error else words
+
+
+def trace_text(attempt: Attempt) -> str:
+    """What an attempt spent its time on, in milliseconds."""
+    spans = {name: span / timedelta(milliseconds=1) for name, span in attempt.trace.items()}
+    return "  ".join(f"{name} {span:.1f} ms" for name, span in spans.items())
 
 
 def _documents(run: Run) -> Iterator[str]:

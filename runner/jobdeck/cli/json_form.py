@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from jobdeck.store.pruning import PruneReport
 
 Json = dict[str, Any]
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 def run_json(run: Run) -> Json:
@@ -151,6 +152,7 @@ def attempt_json(attempt: Attempt) -> Json:
         "outcome": attempt.outcome,
         "error": attempt.error,
         "traceback": attempt.traceback,
+        "trace": {f"{name}_ms": span / _MILLISECOND for name, span in attempt.trace.items()} or None,
     }
 
 

@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
     part = typer.Typer(help="List runs, look into them and steer them.")
     command(part, "list")(list_runs)
     command(part, "show")(show)
+    command(part, "trace")(trace)
     command(part, "logs")(logs)
     steering.register(part)
     app.add_typer(part, name="runs")
@@ -129,6 +130,27 @@ def print_run(call: Call, run: Run, history: Sequence[RunEvent] = ()) -> None:
     emit_block(detail_text(run))
     if history:
         emit_block(events_text(history))
+
+
+def trace(call: Call, run_id: Id) -> None:
+    """Show what each attempt of a run spent its time on."""
+    from jobdeck.cli.detail import trace_text
+    from jobdeck.cli.json_form import attempt_json
+    from jobdeck.cli.output import emit, emit_json, say
+
+    async def work(client: Client) -> Run:
+        return await client.runs.show(await client.runs.resolve(run_id))
+
+    run = call.ask(work)
+    if call.json:
+        names = ("attempt", "outcome", "trace")
+        rows = [attempt_json(attempt) for attempt in run.attempts]
+        emit_json([{name: row[name] for name in names} for row in rows])
+        return
+    for attempt in run.attempts:
+        emit(f"{attempt.attempt}  {attempt.outcome or 'running'}  {trace_text(attempt) or 'no trace'}")
+    if not run.attempts:
+        say("it has not begun")
 
 
 def why(call: Call, run_id: Id) -> None:

@@ -20,8 +20,8 @@ from jobdeck.store.transaction import Hint
 class Client:
     """Made by `jobdeck.bootstrap.open_client`; usable on the event loop it was opened on.
 
-    `runs`, `jobs`, `queues`, `pauses`, `statistics`, `deliveries`, `webhooks`, `workers`, `types`, `teams` and `projects` hold the
-    operations.
+    `runs`, `jobs`, `queues`, `pauses`, `statistics`, `deliveries`, `webhooks`, `workers`, `types`, `teams`
+    and `projects` hold the operations.
     """
 
     def __init__(self, session: Session) -> None:

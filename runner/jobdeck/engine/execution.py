@@ -50,6 +50,8 @@ class Execution:
         self.mailbox = mailbox
         self.claimed_at = claimed_at
         """When the claim was sent, by the worker's clock: the lease is not older than that."""
+        self.claim_us = 0
+        """From then until its run was here, microseconds."""
         self.ended = False
         """Its outcome is there, even if nobody has taken it yet: too late to stop it or to give it up."""
         self.given_up_at: float | None = None

@@ -79,6 +79,7 @@ async def _call(plugin: Plugin, ctx: RunContext, params: BaseModel, params_json:
     spec = plugin.spec
     try:
         ctx.prepare()
+        ctx.stopwatch.begin()
         if spec.isolation == "process":
             from jobdeck.process.isolated import run_isolated
 
@@ -89,6 +90,8 @@ async def _call(plugin: Plugin, ctx: RunContext, params: BaseModel, params_json:
     except ValidationError as error:
         # One of the handler's own, or of the settings, is an ordinary failure and not one of the run's params.
         raise _HandlerError(error) from error
+    finally:
+        ctx.stopwatch.end()
 
 
 class _HandlerError(Exception):

@@ -219,7 +219,7 @@ class Pump:
             Finish(
                 execution.run.id,
                 execution.run.fence,
-                self._with_backoff(execution, ending),
+                self._with_backoff(execution, ending)._replace(trace=self._trace(execution)),
                 execution.mailbox.take(),
             )
             for execution, ending in ended
@@ -318,8 +318,10 @@ class Pump:
 
     def _start(self, runs: list[ClaimedRun], claimed_at: float) -> None:
         starters = []
+        claim_us = int((self._parts.clock.monotonic() - claimed_at) * 1_000_000)
         for run in runs:
             execution = self._execution(run, claimed_at)
+            execution.claim_us = claim_us
             self.slots.running[execution.key] = execution
             starters.append(execution.starter())
         self._loop.submit(starters)
@@ -380,6 +382,11 @@ class Pump:
         if now >= self._say_after:
             self._say_after = now + _SAY_AGAIN
             _log.warning(words, *about)
+
+    def _trace(self, execution: Execution) -> str:
+        run = execution.run
+        queue_wait = max(run.lease_until - self._options.lease_us - run.due_at, 0)
+        return execution.ctx.stopwatch.text(queue_wait, execution.claim_us)
 
     def _with_backoff(self, execution: Execution, ending: Ending) -> Ending:
         if ending.outcome not in _MAY_WAIT or ending.retry_in_us is not None:

@@ -18,6 +18,7 @@ from jobdeck import jsonio, limits
 from jobdeck.context import CancelReason, Context, RunLog
 from jobdeck.durations import parse_duration
 from jobdeck.engine.mailbox import Mailbox
+from jobdeck.engine.trace import Stopwatch
 from jobdeck.net import GuardedClient
 from jobdeck.outcome import Cancelled
 from jobdeck.pull import new_token
@@ -93,6 +94,7 @@ class RunContext(Context):
         self._reason: CancelReason | None = None
         self._stop_thread: threading.Event | None = None
         self._stop_loop: asyncio.Event | None = None
+        self.stopwatch = Stopwatch()
 
     def prepare(self) -> None:
         """Fill in what may fail (a folder that cannot be made): inside the attempt, so that it alone fails."""
@@ -145,6 +147,9 @@ class RunContext(Context):
         self._mailbox.progress(
             {"processed": processed, "total": total, "failed": failed, "skipped": skipped, "message": message}
         )
+
+    def trace(self, **seconds: float) -> None:
+        self.stopwatch.add(seconds)
 
     async def sleep(self, seconds: float | timedelta | str) -> None:
         self.raise_if_cancelled()

@@ -94,6 +94,9 @@ class ChildContext(Context):
         text = None if message is None else cut_bytes(redact(message), LOG_LINE_BYTES)
         self._link.send({"op": "progress", "message": text} | numbers)
 
+    def trace(self, **seconds: float) -> None:
+        self._link.send({"op": "trace", "seconds": capped(seconds)})
+
     async def sleep(self, seconds: float | timedelta | str) -> None:
         await self._link.stop.wait(parse_duration(seconds).total_seconds())
         self.raise_if_cancelled()

@@ -127,6 +127,8 @@ class _Relay:
                     return message
                 case "log":
                     self._ctx.log.write(message["level"], message["message"], message["fields"])
+                case "trace":
+                    self._ctx.trace(**message["seconds"])
                 case "progress":
                     self._ctx.progress(**{name: value for name, value in message.items() if name != "op"})
                 case "call":

@@ -95,6 +95,7 @@ class ClaimedRun(NamedTuple):
     resume: str | None
     lease_until: int
     rare: RareFacts = COMMON
+    due_at: int = 0
 
 
 @verb(Rank.CLAIM)
@@ -263,4 +264,5 @@ def _claimed(
         resume=resumes.get(row.id),
         lease_until=lease_until,
         rare=rare,
+        due_at=row.due_at,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -55,7 +56,16 @@ def _attempt(row: Any) -> Attempt:
         outcome=row["outcome"],
         error=row["error"],
         traceback=row["traceback"],
+        trace={} if row["trace"] is None else _trace(row),
     )
+
+
+def _trace(row: Any) -> dict[str, timedelta]:
+    spans = json.loads(row["trace"])
+    spans |= spans.pop("phases", {})
+    # By the database's clock alone: from when it was due to when its outcome was stored.
+    spans["total"] = spans["queue_wait"] + row["finished_at"] - row["started_at"]
+    return {name: timedelta(microseconds=span) for name, span in spans.items()}
 
 
 def _current(row: Any, ordinal: int) -> Attempt:

@@ -234,6 +234,7 @@ def _row(run: Any, ending: Ending, verdict: Verdict, actor: str, now: int) -> tu
         ending.result,
         run.attempt,
         ending.outcome,
+        ending.trace,
         now,
         actor,
         told,
@@ -244,7 +245,7 @@ _GIVEN = (
     leases.c.run_id,
     *(runs.c[name] for name in ("fence", "status", "due_at", "finished_at", "failures", "crash_count")),
     *(runs.c[name] for name in ("failure_kind", "error", "traceback", "result")),
-    *(attempts.c[name] for name in ("attempt", "outcome")),
+    *(attempts.c[name] for name in ("attempt", "outcome", "trace")),
     *(run_events.c[name] for name in ("at", "actor", "data")),
 )
 # What reporters have told stands in the lease until the attempt ends.
@@ -273,7 +274,7 @@ def _close_runs(given: Given, lease: LockedRows) -> Update:
 
 
 def _keep_attempts(differences: Differences, given: Given, lease: LockedRows) -> Insert:
-    names = ("run_id", "fence", "attempt", "outcome", "error", "traceback")
+    names = ("run_id", "fence", "attempt", "outcome", "error", "traceback", "trace")
     values = {name: given.values[name] for name in names} | {"finished_at": given.values["at"]}
     values |= {name: lease.rows.c[name] for name in ("worker_id", "worker")}
     values["started_at"] = lease.rows.c.claimed_at

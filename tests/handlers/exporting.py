@@ -30,7 +30,7 @@ class Exports:
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {"data_file_url": self.url, "exports_folder": str(self.folder)}
+        return {"data_file_url": self.url, "files_folder": str(self.folder)}
 
     def attempt(self, **options: Any) -> ExportContext:
         """An attempt of a run of the project."""

@@ -186,10 +186,10 @@ async def test_a_query_that_fails_half_way(exports: Exports) -> None:
 
 async def test_no_folder(exports: Exports, tmp_path: Path) -> None:
     """A worker without a folder, or with one that cannot be made, says so."""
-    with pytest.raises(Discard, match="no folder for exports"):
+    with pytest.raises(Discard, match="no folder for the project's files"):
         await exports.run(QUERY, exports.attempt(settings={"data_file_url": exports.url}))
     (tmp_path / "file").touch()
-    settings = exports.settings | {"exports_folder": str(tmp_path / "file" / "exports")}
+    settings = exports.settings | {"files_folder": str(tmp_path / "file" / "exports")}
     with pytest.raises(Discard, match="cannot be made: Not a directory"):
         await exports.run(QUERY, exports.attempt(settings=settings))
 
@@ -223,7 +223,7 @@ async def test_a_full_disk(exports: Exports, small_disk: Path, format: str) -> N
     exports.folder = small_disk
     params: dict[str, Any] = {"format": format, "file": FILE}
     blobs = f"SELECT n, randomblob(1000) AS b FROM ({numbers(exports, 20_000)}) AS q"
-    with pytest.raises(Retry, match="the disk of the exports folder is full"):
+    with pytest.raises(Retry, match="the disk of the project's folder is full"):
         await exports.run(blobs, **params)
     assert exports.names == []
     found = os.statvfs(small_disk)

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from jobdeck import Cancelled, CancelReason, Retry, StaleLease
-from jobdeck_handlers.http_sync import checkpoint, target
+from jobdeck_handlers.databases import target
+from jobdeck_handlers.http_sync import checkpoint
 from tests.handlers.api import Api, Asked, Reply
 from tests.handlers.conftest import MakeContext
 from tests.handlers.context import OTHER_RUN, THIRD_RUN, RecordingContext

@@ -12,9 +12,9 @@ import pytest
 
 from jobdeck import Discard, GuardedClient, Retry
 from jobdeck.secret.vault import ConfiguredUrls, Vault
+from jobdeck_handlers.databases import target as targets
+from jobdeck_handlers.databases.destination import destination
 from jobdeck_handlers.http_sync import http_sync
-from jobdeck_handlers.http_sync import target as targets
-from jobdeck_handlers.http_sync.destination import destination
 from tests.handlers.api import Api
 from tests.handlers.conftest import MakeContext
 from tests.handlers.context import OTHER_RUN, RUN, RecordingContext

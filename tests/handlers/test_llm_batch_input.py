@@ -16,6 +16,7 @@ from tests.handlers.chat import Chat, ask, counts, items
 from tests.handlers.conftest import MakeContext
 from tests.handlers.context import OTHER_RUN, RUN, RecordingContext
 from tests.handlers.databases import Database
+from tests.handlers.exporting import Exports
 
 
 @pytest.fixture
@@ -36,10 +37,14 @@ def data_file(tmp_path: Path) -> Database:
     return Database(f"sqlite:///{tmp_path / 'crm.db'}")
 
 
+def _settings(data_file: Database) -> dict[str, str]:
+    return {"data_file_url": data_file.url, "files_folder": data_file.url.removeprefix("sqlite:///")[:-3]}
+
+
 async def ask_file(
     client: GuardedClient, api: Api, data_file: Database, run_id: Any = RUN, **params: Any
 ) -> Any:
-    ctx = RecordingContext(client, {"data_file_url": data_file.url}, run_id=run_id)
+    ctx = RecordingContext(client, _settings(data_file), run_id=run_id)
     return await ask(ctx, api, **({"file": "rows.ndjson"} | params))
 
 
@@ -219,6 +224,18 @@ async def test_no_other_file_is_read(
     with pytest.raises(Discard, match=r"rows\.ndjson cannot be read"):
         await ask_file(client, api, data_file, prompt="{a}")
     assert api.asked == []
+
+
+async def test_what_export_writes_can_be_asked_about(
+    chat: Chat, api: Api, client: GuardedClient, folder: Path, data_file: Database
+) -> None:
+    """The folder that files are exported to is the one they are read from: by the name that `export` gives back."""
+    items(data_file, 3)
+    exports = Exports(data_file.url, folder)
+    written = await exports.run("SELECT id, body FROM items", format="jsonl", file="items-{run}")
+    result = await ask_file(client, api, data_file, file=written["path"])
+    assert counts(result) == (3, 0, 0)
+    assert len(data_file.rows("SELECT id FROM answers")) == 3
 
 
 def _become_a_link(folder: Path, real: Path) -> None:

@@ -277,9 +277,9 @@ def test_project_data_files_stay_inside_the_data_folder(tmp_path: Path) -> None:
         with pytest.raises(ConfigError):
             settings.project_data_file(team, project)
         with pytest.raises(ConfigError):
-            settings.project_exports_folder(team, project)
-    assert settings.project_exports_folder("ops", "crm") == tmp_path / "d/projects/ops/crm.exports"
-    assert settings.project_exports_folder("ops", None) == tmp_path / "d/projects/ops/_team.exports"
+            settings.project_files_folder(team, project)
+    assert settings.project_files_folder("ops", "crm") == tmp_path / "d/projects/ops/crm"
+    assert settings.project_files_folder("ops", None) == tmp_path / "d/projects/ops/_team"
 
 
 def test_the_constructor_reads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import sqlite3
 from typing import Final
 
 from jobdeck import Discard
-from jobdeck_handlers.http_sync.failures import reason, sqlstate, verdict
+from jobdeck_handlers.databases.failures import reason, sqlstate, verdict
 
 ONE_QUERY: Final = "an export is one query that reads: SELECT, or WITH … SELECT"
 

@@ -8,9 +8,9 @@ from typing import Annotated, Final, Literal, Self, TypeAlias
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from jobdeck import Duration
+from jobdeck_handlers.databases.destination import TargetParam
 from jobdeck_handlers.export.naming import checked_name
 from jobdeck_handlers.export.placeholders import names_in
-from jobdeck_handlers.http_sync.destination import TargetParam
 
 Format: TypeAlias = Literal["csv", "jsonl", "parquet"]
 Bound: TypeAlias = bool | int | float | str | None
@@ -44,7 +44,7 @@ class ExportParams(BaseModel, extra="forbid"):
     format: Format = Field("csv", description="csv, jsonl (an object a line) or parquet.")
     file: Annotated[str, AfterValidator(checked_name)] = Field(
         "{date}-{run}",
-        description="Name in the project's exports folder; {date} and {run} are filled in, the ending is added.",
+        description="Name in the project's own folder; {date} and {run} are filled in, the ending is added.",
     )
     overwrite: bool = Field(False, description="Replace a file of that name; otherwise it is an error.")
     gzip: bool = Field(False, description="Compress csv and jsonl; parquet is compressed by itself.")

@@ -17,7 +17,7 @@ _PART: Final = ".part"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The place of one attempt's file in the project's exports folder."""
+    """The place of one attempt's file in the project's own folder."""
 
     folder: Path
     name: str
@@ -50,7 +50,7 @@ class Place:
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise Discard(f"the exports folder cannot be made: {error.strerror}") from None
+            raise Discard(f"the folder for files cannot be made: {error.strerror}") from None
         if not self.overwrite and os.path.lexists(self.file):
             raise self._taken()
 

@@ -15,14 +15,14 @@ from sqlalchemy import URL
 from sqlalchemy.pool import NullPool
 
 from jobdeck import Discard, Retry
+from jobdeck_handlers.databases.destination import OWN_TABLES, refuse_own_tables
+from jobdeck_handlers.databases.failures import is_of_target
 from jobdeck_handlers.export.failures import ending
 from jobdeck_handlers.export.own_thread import until_ended
 from jobdeck_handlers.export.params import Bound
 from jobdeck_handlers.export.placeholders import names_in, with_placeholders
 from jobdeck_handlers.export.postgres_types import column_of, selected
 from jobdeck_handlers.export.rows import Column, Kind, Query, Row, Rows
-from jobdeck_handlers.http_sync.destination import OWN_TABLES, refuse_own_tables
-from jobdeck_handlers.http_sync.failures import is_of_target
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, TypedDict, TypeVar
 
 from jobdeck import Context, Discard
+from jobdeck_handlers.databases.destination import destination
 from jobdeck_handlers.export.csv_lines import CsvWriter
 from jobdeck_handlers.export.json_lines import JsonLinesWriter
 from jobdeck_handlers.export.naming import file_name
@@ -24,7 +25,6 @@ from jobdeck_handlers.export.rows import Column, Pace, Query, Rows, check_column
 from jobdeck_handlers.export.sink import Sealed, Sink
 from jobdeck_handlers.export.sqlite import open_sqlite
 from jobdeck_handlers.export.writers import Gzip, Plain, Writer
-from jobdeck_handlers.http_sync.destination import destination
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ class ExportResult(TypedDict):
     """Result of `export`."""
 
     path: str
-    """In the project's exports folder."""
+    """In the project's own folder."""
     format: str
     rows: int
     bytes: int
@@ -86,9 +86,9 @@ async def _export(ctx: Context, params: ExportParams, place: Place, thread: OwnT
 
 
 def _place(ctx: Context, params: ExportParams) -> Place:
-    folder = ctx.settings.get("exports_folder")
+    folder = ctx.settings.get("files_folder")
     if not folder:
-        raise Discard("this worker has no folder for exports")
+        raise Discard("this worker has no folder for the project's files")
     name = file_name(params.file, params.ending, datetime.now(UTC).date(), ctx.run_id)
     return Place(Path(folder), name, ctx.run_id, ctx.fence, params.overwrite)
 

@@ -74,5 +74,5 @@ class Sink(io.RawIOBase):
 
 def _verdict(error: OSError) -> Exception:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Retry("the disk of the exports folder is full; free some space, or set max_bytes")
+        return Retry("the disk of the project's folder is full; free some space, or set max_bytes")
     return error

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from jobdeck import Discard
+from jobdeck_handlers.databases.destination import refuse_own_tables
 from jobdeck_handlers.export.failures import ONE_QUERY, ending, is_busy
 from jobdeck_handlers.export.own_thread import OwnThread, do_nothing
 from jobdeck_handlers.export.rows import Column, Kind, Query, Row, Rows
-from jobdeck_handlers.http_sync.destination import refuse_own_tables
 
 T = TypeVar("T")
 

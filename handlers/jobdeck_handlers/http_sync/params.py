@@ -8,8 +8,8 @@ from typing import Annotated, Literal, Self, TypeAlias
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
 from jobdeck import Secret
+from jobdeck_handlers.databases.destination import TargetParam
 from jobdeck_handlers.headers import HeaderValue
-from jobdeck_handlers.http_sync.destination import TargetParam
 
 Name: TypeAlias = Annotated[str, Field(min_length=1, max_length=256)]
 """Of a query parameter, a field or a header."""

@@ -11,16 +11,16 @@ from typing import Any, Final, TypedDict
 from sqlalchemy import Connection
 
 from jobdeck import Context
+from jobdeck_handlers.databases.destination import destination, refuse_own
+from jobdeck_handlers.databases.target import open_target
 from jobdeck_handlers.http_sync import checkpoint as checkpoints
 from jobdeck_handlers.http_sync import staging
 from jobdeck_handlers.http_sync.checkpoint import Checkpoint, State
 from jobdeck_handlers.http_sync.columns import fit
-from jobdeck_handlers.http_sync.destination import destination, refuse_own
 from jobdeck_handlers.http_sync.params import SyncParams
 from jobdeck_handlers.http_sync.records import newest, sort_out
 from jobdeck_handlers.http_sync.shape import read_shape
 from jobdeck_handlers.http_sync.source import Page, Source
-from jobdeck_handlers.http_sync.target import open_target
 from jobdeck_handlers.http_sync.write import Written, write
 
 # Reasons are often the same for a whole page; the counts say how many there were.

@@ -11,8 +11,8 @@ from sqlalchemy import Connection, and_, bindparam, insert, select, tuple_, upda
 from sqlalchemy.exc import StatementError
 from sqlalchemy.sql import Executable
 
+from jobdeck_handlers.databases.failures import reason, refuses_the_row
 from jobdeck_handlers.http_sync.columns import Fitted
-from jobdeck_handlers.http_sync.failures import reason, refuses_the_row
 from jobdeck_handlers.http_sync.records import Record
 from jobdeck_handlers.http_sync.shape import Refused, Shape
 

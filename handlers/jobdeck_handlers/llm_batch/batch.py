@@ -10,8 +10,8 @@ from typing import Final
 
 from jobdeck import Cancelled, Context, Discard, Retry, Snooze
 from jobdeck_handlers.answers import step_aside
-from jobdeck_handlers.http_sync.destination import destination
-from jobdeck_handlers.http_sync.target import Target, open_target
+from jobdeck_handlers.databases.destination import destination
+from jobdeck_handlers.databases.target import Target, open_target
 from jobdeck_handlers.llm_batch.answer import ERROR_CHARS, Answer
 from jobdeck_handlers.llm_batch.asking import Asker, Notes, TooBusy
 from jobdeck_handlers.llm_batch.endpoint import NoTurn

@@ -1,7 +1,7 @@
 """The rows to ask about, from an NDJSON file: staged in a private temporary table, which sorts and counts them.
 
-The file is a regular one in the project's own folder, beside its data file: `projects/TEAM/PROJECT/` in the data
-folder, `projects/TEAM/_team/` for runs outside projects. No other path can be named and no link is followed.
+The file is a regular one in the project's own folder, to which `export` writes too: `projects/TEAM/PROJECT/` in the
+data folder, `projects/TEAM/_team/` for runs outside projects. No other path can be named and no link is followed.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeAlias
 
-from sqlalchemy import Connection, make_url
+from sqlalchemy import Connection
 
 from jobdeck import Context, Discard
-from jobdeck_handlers.http_sync.target import Target
+from jobdeck_handlers.databases.target import Target
 from jobdeck_handlers.llm_batch.table_input import PROMPT_BYTES, TableInput
 
 LINE_BYTES: Final = 4 * PROMPT_BYTES
@@ -56,10 +56,10 @@ async def staged_file(ctx: Context, name: str, key: str, columns: Sequence[str])
 
 
 def _folder(settings: Mapping[str, Any]) -> Path:
-    data_file = settings.get("data_file_url")
-    if not data_file:
+    folder = settings.get("files_folder")
+    if not folder:
         raise Discard("this worker has no folder for the project's files")
-    return Path(str(make_url(str(data_file)).database)).with_suffix("")
+    return Path(str(folder))
 
 
 def _opened(folder: Path, name: str) -> BinaryIO:

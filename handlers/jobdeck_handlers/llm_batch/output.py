@@ -28,8 +28,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.types import TypeEngine
 
 from jobdeck import Discard
-from jobdeck_handlers.http_sync.destination import refuse_own
-from jobdeck_handlers.http_sync.target import Target
+from jobdeck_handlers.databases.destination import refuse_own
+from jobdeck_handlers.databases.target import Target
 from jobdeck_handlers.llm_batch.answer import ERROR_CHARS, Answer, Key
 from jobdeck_handlers.llm_batch.tally import RowError, Tally
 

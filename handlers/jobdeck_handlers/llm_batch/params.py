@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from jobdeck import Duration, Secret
-from jobdeck_handlers.http_sync.destination import TargetParam
+from jobdeck_handlers.databases.destination import TargetParam
 from jobdeck_handlers.http_sync.params import TableName
 from jobdeck_handlers.llm_batch.template import columns_of
 

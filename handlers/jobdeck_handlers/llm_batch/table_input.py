@@ -27,8 +27,8 @@ from sqlalchemy.exc import NoSuchTableError
 from sqlalchemy.types import NullType, TypeEngine
 
 from jobdeck import Discard
-from jobdeck_handlers.http_sync.destination import refuse_own
-from jobdeck_handlers.http_sync.target import Target
+from jobdeck_handlers.databases.destination import refuse_own
+from jobdeck_handlers.databases.target import Target
 from jobdeck_handlers.llm_batch.answer import Key
 
 PROMPT_BYTES: Final = 1024 * 1024

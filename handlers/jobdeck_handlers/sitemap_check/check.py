@@ -13,8 +13,8 @@ from itertools import islice
 from typing import Final, TypeAlias
 
 from jobdeck import Context
-from jobdeck_handlers.http_sync.destination import destination
-from jobdeck_handlers.http_sync.target import Target, open_target
+from jobdeck_handlers.databases.destination import destination
+from jobdeck_handlers.databases.target import Target, open_target
 from jobdeck_handlers.sitemap_check import store
 from jobdeck_handlers.sitemap_check.fetch import Fetcher
 from jobdeck_handlers.sitemap_check.finding import Finding, Verdict, plain

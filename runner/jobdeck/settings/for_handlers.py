@@ -53,7 +53,7 @@ def _own_settings(settings: Settings, job_type: str, team: str, project: str | N
     """A handler's section of the configuration, and where it may keep data and call."""
     return dict(settings.plugin.get(job_type, {})) | {
         "data_file_url": f"sqlite:///{settings.project_data_file(team, project)}",
-        "exports_folder": str(settings.project_exports_folder(team, project)),
+        "files_folder": str(settings.project_files_folder(team, project)),
         "http_allow": list(settings.http.allow),
     }
 

@@ -332,10 +332,9 @@ class Settings(BaseSettings):
         folder = _made(_made(self.make_data_dir() / "projects") / team)
         return folder / f"{project or _NO_PROJECT}.db"
 
-    def project_exports_folder(self, team: str, project: str | None) -> Path:
-        """The folder for the files that a project's runs export, beside its data file. It may not exist yet."""
-        # No slug has a dot, so that no other project's file or folder can have this name.
-        return self.project_data_file(team, project).with_suffix(".exports")
+    def project_files_folder(self, team: str, project: str | None) -> Path:
+        """The folder for the files that a project's runs write and read, beside its data file. It may not exist yet."""
+        return self.project_data_file(team, project).with_suffix("")
 
     @property
     def _embedded_file(self) -> Path:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from sqlalchemy import URL, Connection, event
 
 from jobdeck import Discard
-from jobdeck_handlers.http_sync.failures import is_of_target, verdict
+from jobdeck_handlers.databases.failures import is_of_target, verdict
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine

@@ -1,0 +1,1 @@
+"""The databases that handlers read from and write to: which one is meant, the way to it, what its errors mean."""

@@ -74,6 +74,8 @@ RATE_WINDOW_MAX: Final = 86_400
 RATE_KEYS: Final = 8
 """Named rate limits that one job may stand under."""
 ENQUEUE_BATCH: Final = 10_000
+BULK_RUNS: Final = 1_000_000
+"""Runs that one bulk operation visits: 24 bytes each, in the client and in the database."""
 DEFINITION_BATCH: Final = 100
 
 CLAIM_MAX: Final = 100

@@ -66,6 +66,7 @@ def test_every_exit_code_is_explained() -> None:
         f"at most {limits.TTL_MAX // 86_400} d | none |",
         f"{limits.QUEUE_CHARS} characters",
         f"{limits.SLUG_CHARS} characters",
+        f"| runs of one bulk operation | {limits.BULK_RUNS:,} | |",
         f"| jobs in one batch | {limits.DEFINITION_BATCH} | |",
         f"| notifiers of a job, addresses of one | {limits.NOTIFIERS}, {limits.ADDRESSES} | |",
         f"| URL of a callback or webhook | {limits.URL_CHARS:,} characters | |",

@@ -8,6 +8,8 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from jobdeck import Context, handler
+from jobdeck.bulk import BulkKind, BulkState
+from jobdeck.model import RunFilter
 from jobdeck.states import Condition, Status
 from jobdeck.store.approvals import Decide, approve
 from tests.engine.bench import Bench
@@ -65,3 +67,14 @@ async def test_runs_one_after_another(bench: Bench) -> None:
         ids.append(await bench.trigger(pay, {"amount": amount}, after=[(ids[-1], Condition.COMPLETED)]))
     async with bench.working(pay, poll=30.0):
         assert [(await bench.ended(run_id)).result for run_id in ids] == list(range(6))
+
+
+async def test_a_worker_does_bulk_operations(bench: Bench) -> None:
+    """What was counted is approved in the background by whatever worker is there, and then run."""
+    needs = {"requires_approval": True, "triggered_by": "manual:bob"}
+    ids = [await bench.trigger(pay, {"amount": amount}, **needs) for amount in range(3)]
+    plan = await bench.client.bulk.plan(BulkKind.APPROVE, RunFilter())
+    bulk = await bench.client.bulk.start(plan)
+    async with bench.working(pay):
+        assert [(await bench.ended(run_id)).result for run_id in ids] == [0, 1, 2]
+    assert (await bench.client.bulk.show(bulk.id)).state is BulkState.COMPLETED

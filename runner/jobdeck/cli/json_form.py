@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from jobdeck.bulk import Bulk
 from jobdeck.cli.human import iso
 from jobdeck.ids import show_id
 from jobdeck.model import (
@@ -229,6 +230,31 @@ def cancel_json(reply: CancelReply) -> Json:
         "status": str(reply.status),
         "cancelled": reply.cancelled,
         "effect": str(reply.effect),
+    }
+
+
+def bulk_json(bulk: Bulk) -> Json:
+    """An act on many runs, and how far it is."""
+    return {
+        "id": bulk.shown_id,
+        "kind": str(bulk.kind),
+        "state": str(bulk.state),
+        "filter": dict(bulk.chosen),
+        "requested_by": bulk.requested_by,
+        "reason": bulk.reason,
+        "created_at": iso(bulk.created_at),
+        "started_at": iso(bulk.started_at),
+        "finished_at": iso(bulk.finished_at),
+        "total": bulk.total,
+        "visited": bulk.visited,
+        "done": bulk.done,
+        "skipped": bulk.skipped,
+        "failed": bulk.failed,
+        "refused": dict(bulk.refused),
+        "samples": [
+            {"run_id": show_id("run", each.run_id), "code": each.code, "message": each.message}
+            for each in bulk.samples
+        ],
     }
 
 

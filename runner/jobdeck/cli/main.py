@@ -12,6 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from jobdeck.cli import (
+    bulk,
     cron,
     db,
     deliveries,
@@ -84,6 +85,7 @@ def build(open_client: OpenClient = open_real_client) -> typer.Typer:
     for part in (
         trigger,
         runs,
+        bulk,
         jobs,
         queues,
         pauses,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from jobdeck.client.bulk import BulkApi
 from jobdeck.client.deliveries import DeliveriesApi, WebhooksApi
 from jobdeck.client.fleet import FleetApi, TypesApi
 from jobdeck.client.jobs import JobsApi
@@ -20,7 +21,7 @@ from jobdeck.store.transaction import Hint
 class Client:
     """Made by `jobdeck.bootstrap.open_client`; usable on the event loop it was opened on.
 
-    `runs`, `jobs`, `queues`, `pauses`, `statistics`, `deliveries`, `webhooks`, `workers`, `types`, `teams`
+    `runs`, `bulk`, `jobs`, `queues`, `pauses`, `statistics`, `deliveries`, `webhooks`, `workers`, `types`, `teams`
     and `projects` hold the operations.
     """
 
@@ -28,6 +29,7 @@ class Client:
         self._session = session
         self.runs = RunsApi(session)
         self.jobs = JobsApi(session, self.runs)
+        self.bulk = BulkApi(session)
         self.pauses = PausesApi(session, self.jobs)
         self.queues = QueuesApi(session)
         self.statistics = StatisticsApi(session)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 
@@ -10,6 +12,7 @@ from jobdeck.clock import from_us
 from jobdeck.engine.options import PlanFire
 from jobdeck.errors import DatabaseError, JobdeckError
 from jobdeck.ids import show_id
+from jobdeck.store.bulk import next_step, work_step
 from jobdeck.store.control.known import any_controlled
 from jobdeck.store.control.turns import CallWaiting, call_waiting
 from jobdeck.store.database import Database
@@ -51,6 +54,10 @@ class Rounds:
         """Make the runs of schedules whose time has come; how many."""
         return 0 if self._plan_fire is None else await self._survived("firing schedules", self._fire)
 
+    async def bulk(self) -> int:
+        """Do what is left of bulk operations, step by step; how many steps."""
+        return await self._survived("a bulk operation", self._bulk)
+
     async def _survived(self, what: str, act: Callable[[], Awaitable[int]]) -> int:
         try:
             return await act()
@@ -67,6 +74,15 @@ class Rounds:
                 "recovered %s from a silent worker: now %s", show_id("run", item.run_id), item.status
             )
         return len(ended)
+
+    async def _bulk(self) -> int:
+        done = 0
+        while (step := await self._database.read(next_step)) is not None:
+            began = time.monotonic()
+            done += await self._database.write(work_step, step)
+            # As long again for everybody else: a step keeps the database busier than the runs of a worker do.
+            await asyncio.sleep(time.monotonic() - began)
+        return done
 
     async def _fire(self) -> int:
         made = 0

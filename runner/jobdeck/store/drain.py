@@ -9,11 +9,11 @@ from sqlalchemy import Connection, Select, or_, select
 from jobdeck.store.control.budget import closed_windows
 from jobdeck.store.control.pauses import is_paused
 from jobdeck.store.lanes import is_pulled, ready
-from jobdeck.store.schema import leases, runs
+from jobdeck.store.schema import OPEN_BULK, bulk_operations, leases, runs
 
 
 def nothing_left(conn: Connection, now: int, job_types: tuple[str, ...], queues: tuple[str, ...]) -> bool:
-    """True where no run of these types and queues (empty: all) is due or running.
+    """True where no run of these types and queues (empty: all) is due or running, and no bulk operation is open.
 
     What is due later, paused or outside its window does not count, nor what is in the hands of others: parked runs, and
     those of pull queues.
@@ -26,7 +26,10 @@ def nothing_left(conn: Connection, now: int, job_types: tuple[str, ...], queues:
     due = due.where(~is_pulled(runs))
     if shut := closed_windows(conn, now):
         due = due.where(runs.c.gate.not_in(shut))
-    return not any(conn.execute(_mine(query, job_types, queues)).first() for query in (running, due))
+    # What a bulk operation still has to retry or approve is to be run too.
+    bulk = select(bulk_operations.c.id).where(OPEN_BULK).limit(1)
+    wanted = (_mine(running, job_types, queues), _mine(due, job_types, queues), bulk)
+    return not any(conn.execute(query).first() for query in wanted)
 
 
 def _mine(query: Select[Any], job_types: tuple[str, ...], queues: tuple[str, ...]) -> Select[Any]:

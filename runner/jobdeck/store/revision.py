@@ -8,7 +8,7 @@ from sqlalchemy import Connection, inspect, text
 
 from jobdeck.errors import WrongRevision
 
-HEAD: Final = "0015"
+HEAD: Final = "0016"
 """The newest migration; a test holds it equal to Alembic's."""
 
 

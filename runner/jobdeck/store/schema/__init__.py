@@ -5,6 +5,7 @@ from __future__ import annotations
 from jobdeck.store.schema.attempts import attempts, checkpoints, leases, run_events, run_logs
 from jobdeck.store.schema.base import metadata
 from jobdeck.store.schema.bookkeeping import commit_marks, run_counts
+from jobdeck.store.schema.bulk import OPEN_BULK, bulk_operations, bulk_steps
 from jobdeck.store.schema.chains import job_dependencies, job_templates, run_parents
 from jobdeck.store.schema.control import gates, pauses, queues, rate_uses, rates
 from jobdeck.store.schema.epochs import store_epochs
@@ -32,9 +33,12 @@ __all__ = [
     "HOLDS_FLIGHT",
     "LISTED",
     "OF_JOB",
+    "OPEN_BULK",
     "ORDINARY",
     "acks",
     "attempts",
+    "bulk_operations",
+    "bulk_steps",
     "checkpoints",
     "commit_marks",
     "disabled_webhooks",

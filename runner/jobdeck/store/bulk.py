@@ -1,0 +1,278 @@
+"""Acts on many runs: the list is made once and cut into steps; workers do a step in one transaction, and delete it.
+
+So what was counted is what is visited, a crash repeats nothing and loses nothing, and steps may be done by several
+workers at once. Each run is acted on by the verb that does so for one alone: its rules are the same.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from struct import Struct
+from typing import Any, Final, NamedTuple, TypeAlias
+from uuid import UUID
+
+from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy.exc import DBAPIError
+
+from jobdeck.bulk import SAMPLES, BulkKind, BulkState, Target, count_codes, filter_facts
+from jobdeck.errors import Conflict, DatabaseError, JobdeckError, NotFound
+from jobdeck.ids import show_id
+from jobdeck.model import RunFilter, TeamScope
+from jobdeck.store.approvals import Decide, approve, reject
+from jobdeck.store.changes import Cancel, RetryRun, cancel, retry
+from jobdeck.store.differences import Differences
+from jobdeck.store.failures import is_transient, translate
+from jobdeck.store.locks import Locks, lock_runs
+from jobdeck.store.routes import routes_of
+from jobdeck.store.schema import OPEN_BULK, bulk_operations, bulk_steps, runs
+from jobdeck.store.transaction import Hint, Rank, Tx, Verb, verb
+from jobdeck.store.walks import matching, span_of
+
+# Runs in one transaction: on SQLite 40 ms in which nobody else writes, measured with cancels.
+_STEP: Final = 50
+# Of so many steps a worker takes any one: two workers seldom take the same.
+_CHOICE: Final = 16
+_PACKED: Final = Struct(">16sQ")
+
+Result: TypeAlias = Any | JobdeckError
+
+
+def targets(
+    conn: Connection,
+    now: int,
+    scope: TeamScope,
+    chosen: RunFilter,
+    *,
+    differences: Differences,
+    limit: int,
+) -> list[Target]:
+    """All runs that the filter shows, oldest first, at most `limit`. Raises ValidationError for a bad status."""
+    span = span_of(scope, chosen, after=None, before=None, upward=True)
+    routes = routes_of(conn, differences, now, scope, chosen)
+    if not routes:
+        return []
+    keys = matching(span, routes[0], None, limit).subquery("keys")
+    query = (
+        select(runs.c.id, runs.c.revision)
+        .join(keys, keys.c.id == runs.c.id)
+        .order_by(keys.c.created_at, keys.c.id)
+    )
+    return [Target(*row) for row in conn.execute(query)]
+
+
+@dataclass(frozen=True, slots=True)
+class NewBulk:
+    """An operation of a team on the runs of a list."""
+
+    id: UUID
+    team_id: UUID
+    kind: BulkKind
+    chosen: RunFilter
+    actor: str
+    reason: str | None
+    targets: Sequence[Target]
+    own: bool = False
+    """Whether the one who asked for a run may decide on it."""
+
+
+@verb(Rank.CHANGE)
+def create_bulk(tx: Tx, items: Sequence[NewBulk]) -> Sequence[UUID]:
+    """Store operations and their steps; from then on any worker may do them."""
+    for item in items:
+        row = {
+            "id": item.id,
+            "team_id": item.team_id,
+            "kind": item.kind,
+            "state": BulkState.PENDING if item.targets else BulkState.COMPLETED,
+            "filter": json.dumps(filter_facts(item.chosen), ensure_ascii=False),
+            "requested_by": item.actor,
+            "own": item.own,
+            "reason": item.reason,
+            "created_at": tx.now,
+            "finished_at": None if item.targets else tx.now,
+            "total": len(item.targets),
+        }
+        tx.conn.execute(insert(bulk_operations), row)
+        if item.targets:
+            tx.conn.execute(insert(bulk_steps), list(_steps(item)))
+    tx.hint(Hint.CHANGE)
+    return [item.id for item in items]
+
+
+def _steps(item: NewBulk) -> Iterator[dict[str, Any]]:
+    for number, start in enumerate(range(0, len(item.targets), _STEP)):
+        some = item.targets[start : start + _STEP]
+        packed = b"".join(_PACKED.pack(run_id.bytes, revision) for run_id, revision in some)
+        yield {"bulk_id": item.id, "number": number, "targets": packed}
+
+
+class Step(NamedTuple):
+    """Some runs of an operation that have not been visited yet."""
+
+    bulk_id: UUID
+    number: int
+    team_id: UUID
+    kind: BulkKind
+    actor: str
+    reason: str | None
+    own: bool
+    targets: tuple[Target, ...]
+
+    @property
+    def run_ids(self) -> list[UUID]:
+        return [target.run_id for target in self.targets]
+
+
+def next_step(conn: Connection) -> Step | None:
+    """A step of some operation that is open; None where nothing is left to do. Teams share the workers."""
+    columns = (bulk_operations.c[name] for name in ("id", "team_id", "kind", "requested_by", "reason", "own"))
+    operations = conn.execute(select(*columns).where(OPEN_BULK)).all()
+    if not operations:
+        return None
+    row = random.choice(operations)
+    query = select(bulk_steps.c.number, bulk_steps.c.targets).where(bulk_steps.c.bulk_id == row.id)
+    steps = conn.execute(query.order_by(bulk_steps.c.number).limit(_CHOICE)).all()
+    if not steps:
+        return None
+    number, packed = random.choice(steps)
+    found = tuple(Target(UUID(bytes=key), revision) for key, revision in _PACKED.iter_unpack(packed))
+    kind = BulkKind(row.kind)
+    return Step(row.id, number, row.team_id, kind, row.requested_by, row.reason, bool(row.own), found)
+
+
+@verb(Rank.CHANGE, Locks(lambda step: step.run_ids, runs=True))
+def work_step(tx: Tx, items: Sequence[Step]) -> Sequence[bool]:
+    """Do steps; False where another worker has done it, or the operation was stopped."""
+    # Before the steps themselves: the order of all transactions.
+    lock_runs(tx.conn, tx.differences, (run_id for item in items for run_id in item.run_ids))
+    return [_work(tx, item) for item in items]
+
+
+def _work(tx: Tx, step: Step) -> bool:
+    mine = delete(bulk_steps).where(bulk_steps.c.bulk_id == step.bulk_id, bulk_steps.c.number == step.number)
+    if tx.conn.execute(mine).rowcount != 1:
+        return False
+    run, item_of = _ACTS[step.kind]
+    found = _changed(tx, step)
+    items = {target.run_id: item_of(step, target.run_id) for target in step.targets}
+    left = {run_id: item for run_id, item in items.items() if run_id not in found}
+    found |= dict(zip(left, _act(tx, run, list(left.values())), strict=True))
+    _account(tx, step, found)
+    return True
+
+
+def _changed(tx: Tx, step: Step) -> dict[UUID, Result]:
+    """What is decided on is what was listed: runs that are another request by now are refused."""
+    if step.kind not in (BulkKind.APPROVE, BulkKind.REJECT):
+        return {}
+    query = select(runs.c.id, runs.c.revision).where(runs.c.id.in_(step.run_ids))
+    now = {row.id: row.revision for row in tx.conn.execute(query)}
+    return {
+        run_id: Conflict(f"{show_id('run', run_id)} has been changed since it was listed; look at it again")
+        for run_id, revision in step.targets
+        if now.get(run_id, revision) != revision
+    }
+
+
+def _act(tx: Tx, run: Verb[Any, Any], items: Sequence[Any]) -> Sequence[Result]:
+    """All at once, or, where the database takes offence at one of them, one by one."""
+    if not items:
+        return []
+    try:
+        with tx.attempt():
+            return run(tx, items)
+    except DBAPIError as error:
+        _raise_if_for_all(error)
+    return [_act_alone(tx, run, item) for item in items]
+
+
+def _act_alone(tx: Tx, run: Verb[Any, Any], item: Any) -> Result:
+    try:
+        with tx.attempt():
+            return run(tx, [item])[0]
+    except DBAPIError as error:
+        _raise_if_for_all(error)
+        return JobdeckError(f"the database refused it: {type(error).__name__}")
+
+
+def _raise_if_for_all(error: DBAPIError) -> None:
+    if is_transient(error) or isinstance(translate(error), DatabaseError):
+        raise error
+
+
+_ACTS: Final[dict[BulkKind, tuple[Verb[Any, Any], Callable[[Step, UUID], Any]]]] = {
+    BulkKind.CANCEL: (cancel, lambda step, run: Cancel(step.team_id, run, step.actor, step.reason)),
+    BulkKind.RETRY: (retry, lambda step, run: RetryRun(step.team_id, run, step.actor, step.reason)),
+    BulkKind.APPROVE: (approve, lambda step, run: _decision(step, run)),
+    BulkKind.REJECT: (reject, lambda step, run: _decision(step, run)),
+}
+
+
+def _decision(step: Step, run_id: UUID) -> Decide:
+    return Decide(step.team_id, run_id, step.actor, step.reason, own=step.own)
+
+
+def _account(tx: Tx, step: Step, found: dict[UUID, Result]) -> None:
+    """Add to the operation what became of a step; whoever adds the last one completes it."""
+    query = select(bulk_operations).where(bulk_operations.c.id == step.bulk_id)
+    row = tx.conn.execute(tx.differences.locked(query, by=bulk_operations.c.id)).one()
+    errors = {run_id: result for run_id, result in found.items() if isinstance(result, JobdeckError)}
+    failed = sum(1 for error in errors.values() if type(error) is JobdeckError)
+    samples = json.loads(row.samples)
+    for run_id, error in list(errors.items())[: SAMPLES - len(samples)]:
+        samples.append([run_id.hex, error.code, error.message])
+    counts = {
+        "done": row.done + len(found) - len(errors),
+        "skipped": row.skipped + len(errors) - failed,
+        "failed": row.failed + failed,
+    }
+    complete = sum(counts.values()) >= row.total
+    refused = count_codes((error.code for error in errors.values()), json.loads(row.refused))
+    tx.conn.execute(
+        update(bulk_operations)
+        .where(bulk_operations.c.id == step.bulk_id)
+        .values(
+            **counts,
+            state=BulkState.COMPLETED if complete else BulkState.RUNNING,
+            started_at=tx.now if row.started_at is None else row.started_at,
+            finished_at=tx.now if complete else None,
+            refused=json.dumps(refused),
+            samples=json.dumps(samples, ensure_ascii=False),
+        )
+    )
+    tx.hint(Hint.CHANGE)
+
+
+@dataclass(frozen=True, slots=True)
+class StopBulk:
+    """End an operation of this team; what it has done stays done."""
+
+    team_id: UUID
+    bulk_id: UUID
+
+
+@verb(Rank.CHANGE)
+def stop_bulk(tx: Tx, items: Sequence[StopBulk]) -> Sequence[UUID | JobdeckError]:
+    """The runs that were not visited yet are not visited any more. NotFound, Conflict where it has ended."""
+    return [_stop(tx, item) for item in items]
+
+
+def _stop(tx: Tx, item: StopBulk) -> UUID | JobdeckError:
+    mine = select(bulk_operations.c.state).where(
+        bulk_operations.c.id == item.bulk_id, bulk_operations.c.team_id == item.team_id
+    )
+    shown = show_id("bulk", item.bulk_id)
+    if tx.conn.execute(mine).first() is None:
+        return NotFound(f"no bulk operation {shown} in this team")
+    # The steps before the operation, as workers do.
+    tx.conn.execute(delete(bulk_steps).where(bulk_steps.c.bulk_id == item.bulk_id))
+    state = tx.conn.execute(tx.differences.locked(mine, by=bulk_operations.c.id)).scalar_one()
+    if state not in (BulkState.PENDING, BulkState.RUNNING):
+        return Conflict(f"{shown} has already ended as {state}")
+    ended = {"state": BulkState.STOPPED, "finished_at": tx.now}
+    tx.conn.execute(update(bulk_operations).where(bulk_operations.c.id == item.bulk_id).values(ended))
+    tx.hint(Hint.CHANGE)
+    return item.bulk_id

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
+from uuid import UUID
+
+from sqlalchemy import Connection
 
 from jobdeck.bootstrap import open_client
 from jobdeck.client import Client
@@ -56,14 +59,28 @@ class SyncClient:
 
     def __call__(self, act: Callable[[Client], Awaitable[T]]) -> T:
         """Do something with the client and wait for it; raises what that raises, RuntimeError where it is closed."""
-        loop, client = self._loop, self._client
-        if loop is None or client is None:
-            raise RuntimeError("the client is not open")
+        loop, client = self._opened()
 
         async def work() -> T:
             return await act(client)
 
         return asyncio.run_coroutine_threadsafe(work(), loop).result()
+
+    def enqueue_in(
+        self, conn: Connection, job_type: str, params: Mapping[str, Any] | None = None, **options: Any
+    ) -> UUID:
+        """A run that exists if and only if the transaction of `conn`, a connection to jobdeck's database, commits.
+
+        Options and errors are those of `client.runs.enqueue_in`; the transaction is used on the calling thread.
+        """
+        new = self(lambda client: client.runs.build(job_type, params, **options))
+        loop, client = self._opened()
+        return client.runs.store_in(conn, new, loop)
+
+    def _opened(self) -> tuple[asyncio.AbstractEventLoop, Client]:
+        if self._loop is None or self._client is None:
+            raise RuntimeError("the client is not open")
+        return self._loop, self._client
 
     def close(self) -> None:
         """Disconnect; what was called before is done first."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sqlalchemy import create_engine, make_url
+from sqlalchemy.pool import NullPool
 
 from jobdeck.errors import DatabaseUnavailable, ValidationError
+from jobdeck.ids import show_id
 from jobdeck.settings import Settings
 from jobdeck.sync import SyncClient
 from tests.acceptance.deck import Deck
@@ -31,6 +34,30 @@ def test_everything_the_async_client_can(deck: Deck) -> None:
     assert len(deck.json("runs", "list")["runs"]) == 20
     with pytest.raises(RuntimeError, match="not open"):
         jobdeck(lambda client: client.runs.counts())
+
+
+def test_a_run_in_ones_own_transaction(deck: Deck) -> None:
+    """It is there with the commit, and a worker that has nothing to poll for soon runs it; a rollback leaves none."""
+    url = make_url(deck.url)
+    if url.get_backend_name() == "postgresql":
+        url = url.set(drivername="postgresql+psycopg")
+    engine = create_engine(url, poolclass=NullPool)
+    deck.settings["JOBDECK_RUNNER__POLL"] = "30s"
+    with SyncClient(settings_of(deck)) as jobdeck:
+        with engine.connect() as conn:
+            jobdeck.enqueue_in(conn, "noop", {"echo": "undone"})
+            conn.rollback()
+            kept = jobdeck.enqueue_in(conn, "noop", {"echo": "kept"}, name="order 7")
+            conn.commit()
+        deck.worker()
+        deck.until(lambda: deck.show(show_id("run", kept))["status"] == "completed")
+        with engine.begin() as conn:
+            soon = jobdeck.enqueue_in(conn, "noop")
+        deck.until(lambda: deck.show(show_id("run", soon))["status"] == "completed")
+    engine.dispose()
+    assert [run["name"] for run in deck.json("runs", "list")["runs"]] == ["Do nothing", "order 7"]
+    with pytest.raises(RuntimeError, match="not open"):
+        jobdeck.enqueue_in(conn, "noop")
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"])

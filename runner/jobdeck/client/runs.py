@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from jobdeck.client.making import RunMaking
 from jobdeck.client.options import RunOptions, checked_reason
+from jobdeck.client.within import RunsWithin
 from jobdeck.errors import ValidationError
 from jobdeck.model import CancelReply, Run
 from jobdeck.store import changes
@@ -17,7 +17,7 @@ from jobdeck.store.approvals import Decide, approve, reject
 from jobdeck.store.pins import Pin, pin
 
 
-class RunsApi(RunMaking):
+class RunsApi(RunsWithin):
     """Everything about runs of the client's team."""
 
     async def cancel(self, run_id: UUID, *, reason: str | None = None) -> CancelReply:

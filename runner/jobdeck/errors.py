@@ -11,6 +11,7 @@ JobdeckError
 │   ├── VersionConflict      4   the saved job has another version by now
 │   ├── IdempotencyMismatch  4   the key stands for another request: carries its run
 │   ├── NotParked            4   the run is still with its worker
+│   ├── PartlyRefused        4   carries the runs that are stored
 │   └── NotCancellable       4
 ├── StaleLease               5   the lease or token is no longer the current one
 ├── Forbidden                6
@@ -142,6 +143,19 @@ class NotParked(Conflict):
     """A worker has the run; it can be ended by a token once its handler has parked it. Try again in a moment."""
 
     code = "not_parked"
+
+
+class PartlyRefused(Conflict):
+    """Some of the runs are stored and others refused; `run_ids` are those that are stored."""
+
+    code = "partly_refused"
+
+    def __init__(self, message: str, *, run_ids: Sequence[str]) -> None:
+        super().__init__(message)
+        self.run_ids = list(run_ids)
+
+    def details(self) -> dict[str, object]:
+        return super().details() | {"run_ids": self.run_ids}
 
 
 class StaleLease(JobdeckError):

@@ -16,6 +16,7 @@ from jobdeck.errors import (
     DatabaseUnavailable,
     Forbidden,
     JobdeckError,
+    PartlyRefused,
     PartlyStored,
     UnknownJobType,
     ValidationError,
@@ -312,6 +313,21 @@ async def test_many_of_a_single_flight(client: Client, deck: Deck) -> None:
     with pytest.raises(AlreadyActive) as caught:
         await client.runs.trigger_many("single", [{"source": "a"}])
     assert caught.value.existing_run_id == show_id("run", first)
+
+
+async def test_many_of_which_one_is_refused(client: Client, deck: Deck) -> None:
+    """The others are stored, and the error names them; where none is, it is what kept the first one out."""
+    first = await client.runs.trigger("single", {"source": "b"})
+    with pytest.raises(
+        PartlyRefused, match="2 of 3 runs are stored, the others are not: a run of single"
+    ) as caught:
+        await client.runs.trigger_many("single", [{"source": each} for each in "abc"])
+    assert caught.value.exit_code == 4
+    others = [show_id("run", row["id"]) for row in await deck.rows(runs) if row["id"] != first.id]
+    assert sorted(caught.value.details()["run_ids"]) == sorted(others)  # type: ignore[call-overload]
+    with pytest.raises(AlreadyActive):
+        await client.runs.trigger_many("single", [{"source": each} for each in "abc"])
+    assert await stored(deck) == 3
 
 
 async def test_a_database_that_is_lost_in_the_middle(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from jobdeck.errors import DatabaseError, JobdeckError, OutcomeUnknown, PartlyStored
+from jobdeck.errors import DatabaseError, JobdeckError, OutcomeUnknown, PartlyRefused, PartlyStored
 from jobdeck.ids import show_id
 from jobdeck.model import NewRun
 from jobdeck.store.database import Database
@@ -17,8 +17,8 @@ Result = UUID | JobdeckError
 async def store_all(database: Database, runs: Sequence[NewRun]) -> list[UUID]:
     """Their ids. Where the database fails for a part of them, that part is tried once more.
 
-    Raises OutcomeUnknown and PartlyStored, which carry ids; otherwise what kept the first one out, and none is stored
-    then that the database failed for.
+    Raises OutcomeUnknown, PartlyStored and PartlyRefused, which carry ids; otherwise what kept the first one out, and
+    none is stored then.
     """
     results = await store_each(database, runs)
     stored = [result for result in results.values() if isinstance(result, UUID)]
@@ -58,9 +58,10 @@ def _told(first: JobdeckError, results: dict[UUID, Result], stored: Sequence[UUI
             f"the connection to the database broke, and nobody knows whether this is stored: look for {shown}",
             run_ids=unknown,
         )
-    if stored and isinstance(first, DatabaseError):
-        return PartlyStored(
-            f"{len(stored)} of {len(results)} runs are stored, the others are not: {first}",
-            run_ids=[show_id("run", run_id) for run_id in stored],
-        )
-    return first
+    if not stored:
+        return first
+    kind = PartlyStored if isinstance(first, DatabaseError) else PartlyRefused
+    return kind(
+        f"{len(stored)} of {len(results)} runs are stored, the others are not: {first}",
+        run_ids=[show_id("run", run_id) for run_id in stored],
+    )

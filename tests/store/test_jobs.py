@@ -240,6 +240,21 @@ async def test_a_payload_schema_narrows_what_the_handler_takes(client: Client) -
         await client.jobs.trigger(job.id, {"pages": 4})
 
 
+async def test_new_params_of_a_run_are_narrowed_too(client: Client) -> None:
+    """What a trigger may not state cannot be put in later: not by a change of the run, nor by running it again; it is
+    the schema of the version that the run is of."""
+    job = await client.jobs.create(
+        "nightly", {**SYNC, "payload_schema": {"properties": {"pages": {"maximum": 3}}}}
+    )
+    run = await client.jobs.trigger(job.id)
+    await client.jobs.update(job.id, {"payload_schema": {"properties": {"pages": {"maximum": 9}}}})
+    for act in (client.runs.update, client.runs.rerun):
+        with pytest.raises(ValidationError, match="params of the job: pages: 4 is greater"):
+            await act(run.id, params={"pages": 4})
+        assert (await act(run.id, params={"pages": 3})).params == {"pages": 3}
+    assert (await client.runs.update(run.id, priority=1)).priority == 1
+
+
 async def test_params_that_come_with_each_run(client: Client, deck: Deck) -> None:
     """A definition may leave out what is required; a run may not. So for types whose package is not here."""
     await join(deck.database, REMOTE)

@@ -100,6 +100,13 @@ def _params(definition: JobDefinition, given: Mapping[str, Any] | None) -> dict[
     return params
 
 
+def check_narrowed(facts: Mapping[str, Any], params: Mapping[str, Any]) -> None:
+    """Whether a run of a job that says this may have these params. Raises ValidationError."""
+    schema = parse_definition(facts).payload_schema
+    if schema is not None:
+        validate_by_schema(schema, params, "the job")
+
+
 def _is_unsaid(value: Any) -> bool:
     return value is None or value is False or (isinstance(value, list | tuple) and not value)
 

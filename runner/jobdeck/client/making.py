@@ -11,6 +11,7 @@ from uuid import UUID
 
 from jobdeck import limits
 from jobdeck.client.builder import RunBuilder
+from jobdeck.client.job_runs import check_narrowed
 from jobdeck.client.options import RunOptions
 from jobdeck.client.reading import RunReading
 from jobdeck.client.session import Session
@@ -20,6 +21,7 @@ from jobdeck.model import BatchItem, BatchResult, JobRef, JobType, NewRun, Run, 
 from jobdeck.retry import from_facts
 from jobdeck.store.amend import PINNED
 from jobdeck.store.fleet import find_type
+from jobdeck.store.jobs import find_version
 from jobdeck.store.rehearse import Rehearsal, rehearse
 from jobdeck.store.scopes import find_project
 from jobdeck.text import clean
@@ -62,7 +64,10 @@ class RunMaking(RunReading):
         return replace(found, deduplicated=found.id != new.id)
 
     async def trigger_many(self, job_type: str, params: Sequence[Mapping[str, Any]], **options: Any) -> Ids:
-        """Many runs of one type, at most 10,000; validated all before the first is stored."""
+        """Many runs of one type, at most 10,000; validated all before the first is stored.
+
+        Raises PartlyRefused where another run is in the way of some of them: the others are stored, and it names them.
+        """
         _check_size(len(params))
         builder = await self._builder(self._session, job_type, RunOptions(**options))
         runs = [builder.build(item) for item in params]
@@ -108,6 +113,8 @@ class RunMaking(RunReading):
             continuation_of=old.id,
             triggered_by=f"manual:{session.actor}",
         )
+        if params is not None:
+            await self._check_by_job(old, params)
         new = await self._built(session, old.job_type, old.params if params is None else params, options)
         if old.job_id is not None:
             ref = JobRef(old.job_id, old.job_version or 1, PINNED, old.environment, force=True)
@@ -116,6 +123,15 @@ class RunMaking(RunReading):
             new = new._replace(extras=extras)
         (made,) = await store_all(session.database, [new])
         return await self.show(made)
+
+    async def _check_by_job(self, run: Run, params: Mapping[str, Any]) -> None:
+        """Params stated for a run of a saved job, by the schema of its version. Raises ValidationError."""
+        if run.job_id is None or run.job_version is None:
+            return
+        team_id = self._session.scope.team_id
+        facts = await self._session.database.read(find_version, team_id, run.job_id, run.job_version)
+        if facts is not None:
+            check_narrowed(facts, params)
 
     async def session_of(self, run: Run) -> Session:
         """The session, in the project of that run."""

@@ -87,6 +87,8 @@ class RunsApi(RunsWithin):
         options = RunOptions(queue=queue, priority=priority, delay=delay, at=at)
         if params is None and options == RunOptions():
             raise ValidationError("say what to change: params, queue, priority, delay or time")
+        if params is not None:
+            await self._check_by_job(old, params)
         # Whatever is to stay has been checked; new params are checked as those of a new run.
         wanted = await self._built(
             await self.session_of(old), old.job_type, old.params if params is None else params, options

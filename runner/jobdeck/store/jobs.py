@@ -296,6 +296,13 @@ def slug_of(conn: Connection, job_id: UUID) -> str | None:
     return found
 
 
+def find_version(conn: Connection, team_id: UUID, job_id: UUID, version: int) -> dict[str, Any] | None:
+    """What one version of a job of the team says."""
+    mine = select(jobs.c.id).where(jobs.c.id == job_id, jobs.c.team_id == team_id)
+    found = conn.execute(_definition(job_id, version).where(mine.exists())).scalar()
+    return None if found is None else dict(json.loads(found))
+
+
 def list_versions(conn: Connection, team_id: UUID, job_id: UUID) -> list[JobVersion]:
     """All versions of a job, newest first; none where the team has no such job."""
     query = (

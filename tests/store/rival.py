@@ -58,6 +58,10 @@ class Rival:
         (result,) = verb(self.tx, [item])
         return result
 
+    def wait_at_most(self, seconds: float) -> None:
+        """Fail where a lock is not to be had so soon: somebody who waits for this one holds it."""
+        self._conn.execute(text(f"SET LOCAL lock_timeout = '{int(seconds * 1_000)}ms'"))
+
     def lock_run(self, run_id: UUID) -> None:
         """Hold the row of a run as whoever changes it does."""
         query = select(runs.c.id).where(runs.c.id == run_id)

@@ -16,7 +16,7 @@ from jobdeck.ids import show_id
 from jobdeck.states import WAITING, Status
 from jobdeck.store.changes import unknown_run
 from jobdeck.store.events import Event, record
-from jobdeck.store.holders import stands_against
+from jobdeck.store.holders import hold_flights, stands_against
 from jobdeck.store.locks import Locks, lock_runs
 from jobdeck.store.schema import runs
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
@@ -99,6 +99,7 @@ def _holder(tx: Tx, item: Amend) -> UUID | None:
     """The active run that stands against the new key, also where this one only waits for its turn under another."""
     if item.flight_key is None:
         return None
+    hold_flights(tx, [(item.team_id, item.flight_key)])
     query = select(runs.c.id).where(
         runs.c.team_id == item.team_id, stands_against(item.flight_key), runs.c.id != item.run_id
     )

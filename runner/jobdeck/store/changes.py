@@ -15,7 +15,7 @@ from jobdeck.model import CancelEffect, CancelReply
 from jobdeck.states import RETRYABLE, TERMINAL, WAITING, AttemptOutcome, Status
 from jobdeck.store.events import Event, record
 from jobdeck.store.finish import leased, write_ends
-from jobdeck.store.holders import stands_against
+from jobdeck.store.holders import hold_flights, stands_against
 from jobdeck.store.locks import Locks, lock_runs
 from jobdeck.store.schema import HOLDS_DEDUPE, leases, runs
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
@@ -167,6 +167,7 @@ def _key_holder(tx: Tx, row: Any) -> UUID | None:
     """The active run that holds a key of this ended one."""
     conditions = []
     if row.flight_key is not None:
+        hold_flights(tx, [(row.team_id, row.flight_key)])
         conditions.append(stands_against(row.flight_key))
     if row.dedupe_key is not None and row.dedupe_until is None:
         same = (runs.c.job_type == row.job_type, runs.c.dedupe_key == row.dedupe_key)

@@ -91,6 +91,11 @@ class Differences(Protocol):
     def lock_rows(self, conn: Connection, column: ColumnElement[UUID], ids: Collection[UUID]) -> None:
         """Lock the rows whose `column`, a primary key, is one of `ids`, in the order of the ids."""
 
+    def exclude(self, conn: Connection, names: Mapping[str, bool]) -> None:
+        """Until the transaction has ended keep others from these names: all others (True), or those that want to keep
+        all others from them (False). For what no constraint can say, where writers do not exclude each other anyway.
+        """
+
     def unlocked_only(self, query: Select[Any], *of: FromClause) -> Select[Any]:
         """`query` with row locks on the tables `of`, leaving out rows that another transaction has locked."""
 

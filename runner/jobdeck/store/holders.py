@@ -7,7 +7,7 @@ leaves the digest empty: that widest key stands against every key of the type, a
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
@@ -21,6 +21,19 @@ from jobdeck.store.transaction import Tx
 def widest(key: str) -> str:
     """The key of a single flight without its digest."""
     return key.rpartition(":")[0] + ":"
+
+
+def hold_flights(tx: Tx, wanted: Iterable[tuple[UUID, str]]) -> None:
+    """Let nobody else take a wider or narrower key than these (team, key) until the transaction has ended.
+
+    The same key taken twice meets a constraint; a key and the widest one do not.
+    """
+    names: dict[str, bool] = {}
+    for team_id, key in wanted:
+        name = f"{team_id.hex}:{widest(key)}"
+        names[name] = names.get(name, False) or key == widest(key)
+    if names:
+        tx.differences.exclude(tx.conn, names)
 
 
 def stands_against(key: str) -> ColumnElement[bool]:
@@ -49,6 +62,7 @@ class Holders:
     def _find_flights(self, tx: Tx, items: Sequence[NewRun]) -> None:
         if not items:
             return
+        hold_flights(tx, ((item.team_id, str(item.flight_key)) for item in items))
         keys = {str(item.flight_key) for item in items}
         whole = {key for key in keys if key == widest(key)}
         wanted = keys | {widest(key) for key in keys}

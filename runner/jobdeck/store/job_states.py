@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import select
@@ -14,17 +15,23 @@ from jobdeck.store.schema import jobs
 from jobdeck.store.transaction import Tx
 
 
+def held_jobs(tx: Tx, job_ids: Collection[UUID]) -> Sequence[Any]:
+    """These jobs, which nobody switches or archives until the transaction has ended; many may hold them."""
+    if not job_ids:
+        return []
+    query = select(jobs.c.id, jobs.c.team_id, jobs.c.slug, jobs.c.enabled, jobs.c.archived_at)
+    # SQLite, where one transaction writes at a time, leaves the lock out.
+    held = query.where(jobs.c.id.in_(job_ids)).order_by(jobs.c.id).with_for_update(read=True)
+    return tx.conn.execute(held).all()
+
+
 class JobStates:
     """The jobs that some new runs are of, as they are in this transaction."""
 
     def __init__(self, tx: Tx, refs: Sequence[JobRef]) -> None:
         self._found: dict[tuple[UUID, UUID], tuple[str, bool, bool]] = {}
-        if refs:
-            query = select(jobs.c.id, jobs.c.team_id, jobs.c.slug, jobs.c.enabled, jobs.c.archived_at).where(
-                jobs.c.id.in_({ref.id for ref in refs})
-            )
-            for row in tx.conn.execute(query):
-                self._found[row.team_id, row.id] = (row.slug, bool(row.enabled), row.archived_at is not None)
+        for row in held_jobs(tx, {ref.id for ref in refs}):
+            self._found[row.team_id, row.id] = (row.slug, bool(row.enabled), row.archived_at is not None)
 
     def check(self, team_id: UUID, ref: JobRef) -> None:
         """Raises NotFound for a job that is archived or not of the team, and JobDisabled unless it is forced."""

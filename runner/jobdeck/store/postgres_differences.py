@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,15 @@ CHANNEL = "jobdeck"
 _COUNT_SLOTS = 16
 _HIGHEST = 2**63 - 1
 _NOW = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
+# A statement of its own: what it waits for is seen by the next one only.
+_EXCLUDE = text(
+    "SELECT CASE WHEN whole THEN pg_advisory_xact_lock(key) ELSE pg_advisory_xact_lock_shared(key) END "
+    "FROM unnest(CAST(:keys AS bigint[]), CAST(:wholes AS boolean[])) AS wanted(key, whole)"
+)
+
+
+def _number(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,12 @@ class PostgresDifferences:
         if ids:
             wanted = literal(list(ids), ARRAY(column.type))
             conn.execute(self.locked(select(column).where(column == any_(wanted)), by=column))
+
+    def exclude(self, conn: Connection, names: Mapping[str, bool]) -> None:
+        # In one order, so that two transactions never wait for each other.
+        wanted = sorted((_number(name), whole) for name, whole in names.items())
+        keys, wholes = zip(*wanted, strict=True)
+        conn.execute(_EXCLUDE, {"keys": list(keys), "wholes": list(wholes)})
 
     def unlocked_only(self, query: Select[Any], *of: FromClause) -> Select[Any]:
         return query.with_for_update(of=of, key_share=True, skip_locked=True)

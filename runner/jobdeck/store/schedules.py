@@ -21,6 +21,7 @@ from jobdeck.errors import JobdeckError, ValidationError
 from jobdeck.ids import new_id
 from jobdeck.model import JobRef, NewRun
 from jobdeck.store.enqueue import enqueue
+from jobdeck.store.job_states import held_jobs
 from jobdeck.store.schema import job_versions, jobs, projects, runs, schedules, teams
 from jobdeck.store.transaction import Rank, Tx, verb
 from jobdeck.text import clean
@@ -95,6 +96,8 @@ def _due(row: Any) -> DueSchedule:
 @verb(Rank.ENQUEUE)
 def fire(tx: Tx, items: Sequence[Fire]) -> Sequence[int | JobdeckError]:
     """How many runs each schedule has made; none where another worker has moved it on."""
+    # Before the schedules, as who changes a job does.
+    held_jobs(tx, {ref.id for item in items for run in item.runs if (ref := _ref(run))})
     # Locked in one order: two workers must not wait for each other.
     order = sorted(range(len(items)), key=lambda index: items[index].schedule_id)
     made = {index: _fire(tx, items[index]) for index in order}

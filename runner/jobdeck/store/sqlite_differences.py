@@ -64,6 +64,9 @@ class SqliteDifferences:
     def lock_rows(self, conn: Connection, column: ColumnElement[UUID], ids: Collection[UUID]) -> None:
         return None
 
+    def exclude(self, conn: Connection, names: Mapping[str, bool]) -> None:
+        return None
+
     def unlocked_only(self, query: Select[Any], *of: FromClause) -> Select[Any]:
         return query
 

@@ -106,10 +106,13 @@ def let_go(tx: Tx, ended: Sequence[tuple[UUID, Status]]) -> None:
         return
     statuses = dict(ended)
     open_waits = run_waits.c.on_id.in_(statuses), run_waits.c.open
-    rows = tx.conn.execute(select(run_waits).where(*open_waits).order_by(run_waits.c.run_id)).all()
-    if not rows:
+    waiting = tx.conn.execute(select(run_waits.c.run_id).where(*open_waits)).scalars().all()
+    if not waiting:
         return
-    tx.conn.execute(update(run_waits).where(*open_waits).values(open=False))
+    # The runs before their waits, as whoever ends one does; what that one has closed meanwhile is open no more.
+    tx.differences.lock_rows(tx.conn, runs.c.id, set(waiting))
+    closed = update(run_waits).where(*open_waits).values(open=False).returning(run_waits)
+    rows = sorted(tx.conn.execute(closed).all(), key=lambda row: row.run_id)
     met = [row for row in rows if is_met(row.condition, statuses[row.on_id])]
     if met:
         stay = _still_behind(tx, [row.run_id for row in met])

@@ -92,16 +92,16 @@ def ensure_gate(tx: Tx, team_id: UUID, *, job_id: UUID | None = None, job_type: 
     )
     query = select(gates.c.id).where(same)
     found: int | None = tx.conn.execute(query).scalar()
-    if found is not None:
-        return found
-    values = {"team_id": team_id, "job_id": job_id, "job_type": job_type, "limits": NO_LIMITS.stored()}
-    tx.conn.execute(_once(tx, gates).values(values))
-    forget(tx)
-    made: int = tx.conn.execute(query).scalar_one()
+    if found is None:
+        values = {"team_id": team_id, "job_id": job_id, "job_type": job_type, "limits": NO_LIMITS.stored()}
+        tx.conn.execute(_once(tx, gates).values(values))
+        forget(tx)
+        found = int(tx.conn.execute(query).scalar_one())
     if job_id is not None:
-        of_job = (runs.c.job_id == job_id, OF_JOB, runs.c.status.in_(_ACTIVE))
-        tx.conn.execute(update(runs).where(*of_job).values(gate=made))
-    return made
+        # Those, too, that were made at the same moment as the gate.
+        of_job = (runs.c.job_id == job_id, OF_JOB, runs.c.status.in_(_ACTIVE), runs.c.gate == 0)
+        tx.conn.execute(update(runs).where(*of_job).values(gate=found))
+    return found
 
 
 def _once(tx: Tx, table: Any) -> Insert:

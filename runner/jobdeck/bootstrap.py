@@ -21,6 +21,7 @@ from jobdeck.errors import ConfigError, DatabaseRefused, DatabaseUnavailable, No
 from jobdeck.ids import new_id
 from jobdeck.limits import DEFAULT_PROJECT, DEFAULT_TEAM, SYSTEM_QUEUE
 from jobdeck.model import Project, TeamScope
+from jobdeck.people import unknown_team
 from jobdeck.plugins import load_one
 from jobdeck.settings import Settings
 from jobdeck.spec import HandlerSpec
@@ -109,7 +110,7 @@ async def make_session(database: Database, settings: Settings) -> Session:
         new = scopes.NewTeam(new_id(), DEFAULT_TEAM, "Default", existing_ok=True)
         team = await database.write(scopes.create_team, new)
     if team is None:
-        raise NotFound(f"no team {settings.team!r}; make it with: jobdeck teams create {settings.team}")
+        raise unknown_team(settings.team)
     scope = TeamScope(team.id, team.slug)
     project = await _project(database, scope, settings.project)
     return Session(

@@ -171,6 +171,13 @@ class Forbidden(JobdeckError):
     code = "forbidden"
     exit_code = 6
 
+    def __init__(self, message: str | None = None, *, permission: str | None = None) -> None:
+        super().__init__(message)
+        self.permission = permission
+
+    def details(self) -> dict[str, object]:
+        return super().details() | ({"permission": self.permission} if self.permission else {})
+
 
 class DatabaseError(JobdeckError):
     """The database refused or failed."""

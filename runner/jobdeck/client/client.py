@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+from jobdeck.client.audit import AuditApi
 from jobdeck.client.bulk import BulkApi
 from jobdeck.client.deliveries import DeliveriesApi, WebhooksApi
 from jobdeck.client.fleet import FleetApi, TypesApi
 from jobdeck.client.jobs import JobsApi
+from jobdeck.client.members import MembersApi
 from jobdeck.client.pauses import PausesApi
 from jobdeck.client.queues import QueuesApi
 from jobdeck.client.runs import RunsApi
@@ -22,7 +24,7 @@ class Client:
     """Made by `jobdeck.bootstrap.open_client`; usable on the event loop it was opened on.
 
     `runs`, `bulk`, `jobs`, `queues`, `pauses`, `statistics`, `deliveries`, `webhooks`, `workers`, `types`, `teams`
-    and `projects` hold the operations.
+    `projects`, `members` and `audit` hold the operations.
     """
 
     def __init__(self, session: Session) -> None:
@@ -39,6 +41,8 @@ class Client:
         self.projects = ProjectsApi(session)
         self.deliveries = DeliveriesApi(session)
         self.webhooks = WebhooksApi(session)
+        self.members = MembersApi(session)
+        self.audit = AuditApi(session)
         self._changed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._stop = session.database.signals.listen(self._hear)

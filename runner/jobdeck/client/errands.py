@@ -67,5 +67,12 @@ class Errands:
                 project = await self._database.read(find_project, team_id, slug)
                 self._projects[team_id, slug] = project
         scope = TeamScope(team_id, team)
-        allowed = self._http_allow
-        return Session(self._database, scope, project, self._actor, self._spec_of, http_allow=allowed)
+        return Session(
+            self._database,
+            scope,
+            project,
+            self._actor,
+            self._spec_of,
+            http_allow=self._http_allow,
+            by_worker=True,
+        )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 
+from jobdeck.client.guard import needs
 from jobdeck.client.session import Session
 from jobdeck.errors import UnknownJobType
 from jobdeck.model import JobType, Worker
+from jobdeck.people import Permission
 from jobdeck.plugins import Plugin, load_one
 from jobdeck.store import fleet
 
@@ -17,6 +19,7 @@ class FleetApi:
     def __init__(self, session: Session) -> None:
         self._session = session
 
+    @needs(Permission.JOBS_READ)
     async def list(self) -> list[Worker]:
         """Live workers first, then those that stopped or were lost in the last day."""
         database = self._session.database
@@ -29,11 +32,13 @@ class TypesApi:
     def __init__(self, session: Session) -> None:
         self._session = session
 
+    @needs(Permission.JOBS_READ)
     async def list(self) -> list[JobType]:
         """All of them, by name."""
         database = self._session.database
         return await database.read(lambda conn: fleet.list_types(conn, database.now_of(conn)))
 
+    @needs(Permission.JOBS_READ)
     async def show(self, name: str) -> JobType:
         """One of them, as its workers registered it, else as it is installed here. Raises UnknownJobType."""
         kinds = {kind.name: kind for kind in await self.list()}

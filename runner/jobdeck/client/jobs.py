@@ -11,6 +11,7 @@ from uuid import UUID
 from jobdeck import limits
 from jobdeck.client import cursors
 from jobdeck.client.diffs import changes_between
+from jobdeck.client.guard import acts, needs
 from jobdeck.client.job_chains import JobChains, chain_of, stated_chain
 from jobdeck.client.job_runs import build_job_run, check_definition, definition_text
 from jobdeck.client.making import RunMaking
@@ -35,6 +36,7 @@ from jobdeck.model import (
     RunFilter,
     RunPage,
 )
+from jobdeck.people import Permission
 from jobdeck.states import Condition
 from jobdeck.statistics import Health
 from jobdeck.store import jobs as store
@@ -56,6 +58,7 @@ class JobsApi:
         self._runs = runs
         self._chains = JobChains(session, runs)
 
+    @acts("job.create", Permission.JOBS_WRITE)
     async def create(
         self, slug: str, definition: Mapping[str, Any], *, enabled: bool = True, note: str | None = None
     ) -> Job:
@@ -63,6 +66,7 @@ class JobsApi:
         (job_id,) = await self.create_many([JobSpec(slug, definition, enabled)], note=note)
         return await self.show(job_id)
 
+    @acts("job.create", Permission.JOBS_WRITE)
     async def create_many(self, specs: Sequence[JobSpec], *, note: str | None = None) -> list[UUID]:
         """At most 100 jobs, all of them or none. The error says which one of them is wrong."""
         if not 0 < len(specs) <= limits.DEFINITION_BATCH:
@@ -103,6 +107,7 @@ class JobsApi:
         check_definition(session, definition, registered, chained=chained)
         return definition
 
+    @needs(Permission.JOBS_READ)
     async def list(self, chosen: JobFilter | None = None) -> Jobs:
         """Jobs of the team by slug."""
         chosen = chosen or JobFilter()
@@ -111,6 +116,7 @@ class JobsApi:
         team_id = self._session.scope.team_id
         return await self._session.database.read(store.list_jobs, team_id, chosen)
 
+    @needs(Permission.JOBS_READ)
     async def resolve(self, text: str) -> UUID:
         """A job by its slug in the project, or by its id. Raises NotFound, ValidationError."""
         database, team_id = self._session.database, self._session.scope.team_id
@@ -124,6 +130,7 @@ class JobsApi:
                 return part
         raise NotFound(f"no job {clean(text, 60)!r} in this project; see: jobdeck jobs list")
 
+    @needs(Permission.JOBS_READ)
     async def show(self, job_id: UUID) -> Job:
         """Raises NotFound."""
         job = await self._session.database.read(store.find_job, self._session.scope.team_id, job_id)
@@ -131,6 +138,7 @@ class JobsApi:
             raise NotFound(f"no job {show_id('job', job_id)} in this team")
         return job
 
+    @acts("job.update", Permission.JOBS_WRITE)
     async def update(
         self,
         job_id: UUID,
@@ -149,6 +157,7 @@ class JobsApi:
         # Without a version of its own, an update is one of what was just read.
         return await self._replace(job, kept, job.version if if_version is None else if_version, note)
 
+    @acts("job.rollback", Permission.JOBS_WRITE)
     async def rollback(self, job_id: UUID, version: int, *, note: str | None = None) -> Job:
         """A new version that says what an old one said. Raises NotFound."""
         job = await self.show(job_id)
@@ -173,6 +182,7 @@ class JobsApi:
         await self._session.database.write(store.update_job, item)
         return await self.show(job.id)
 
+    @acts("job.clone", Permission.JOBS_WRITE)
     async def clone(self, job_id: UUID, slug: str) -> Job:
         """A new job with the same definition, disabled until somebody enables it. Raises Conflict."""
         job = await self.show(job_id)
@@ -181,12 +191,14 @@ class JobsApi:
         (made,) = await session.database.write(store.create_jobs, [new])
         return await self.show(made)
 
+    @acts("job.switch", Permission.JOBS_WRITE)
     async def switch(self, job_ids: Sequence[UUID], *, enabled: bool) -> int:
         """Enable or disable jobs, all or none; how many are another way now. Raises NotFound."""
         scope, actor = self._session.scope, self._session.actor
         batch = [store.SwitchJob(scope.team_id, job_id, actor, enabled=enabled) for job_id in job_ids]
         return await self._session.database.write(store.switch_jobs, batch)
 
+    @acts("job.archive", Permission.JOBS_WRITE)
     async def archive(self, job_id: UUID) -> Job:
         """Take a job out of use; its versions and runs stay. Raises Conflict while runs of it are active."""
         item = store.SwitchJob(self._session.scope.team_id, job_id, self._session.actor, archive=True)
@@ -227,6 +239,7 @@ class JobsApi:
         shown, more = tuple(found[:limit]), len(found) > limit
         return RunPage(shown, cursors.encode(shown[-1].key, *place) if more else None, more)
 
+    @needs(Permission.JOBS_READ)
     async def versions(self, job_id: UUID) -> Versions:
         """All versions, newest first. Raises NotFound."""
         team_id = self._session.scope.team_id
@@ -235,6 +248,7 @@ class JobsApi:
             raise NotFound(f"no job {show_id('job', job_id)} in this team")
         return found
 
+    @needs(Permission.JOBS_READ)
     async def version(self, job_id: UUID, number: int) -> JobVersion:
         """Raises NotFound."""
         for version in await self.versions(job_id):
@@ -242,11 +256,13 @@ class JobsApi:
                 return version
         raise NotFound(f"the job has no version {number}; see: jobdeck jobs versions")
 
+    @needs(Permission.JOBS_READ)
     async def diff(self, job_id: UUID, first: int, second: int) -> tuple[Change, ...]:
         """What differs between two versions. Raises NotFound."""
         before, after = await self.version(job_id, first), await self.version(job_id, second)
         return changes_between(before.facts, after.facts)
 
+    @acts("run.trigger", Permission.JOBS_WRITE, on="job")
     async def trigger(
         self, job_id: UUID, params: Mapping[str, Any] | None = None, *, force: bool = False, **options: Any
     ) -> Run:
@@ -258,6 +274,7 @@ class JobsApi:
         (run_id,) = await store_all(self._session.database, [new])
         return await self._runs.answer(run_id, new)
 
+    @needs(Permission.JOBS_WRITE)
     async def preview(
         self, job_id: UUID, params: Mapping[str, Any] | None = None, *, force: bool = False, **options: Any
     ) -> Run:
@@ -272,12 +289,14 @@ class JobsApi:
         session = await self._runs.session_in(job.project)
         return build_job_run(session, job, registered, params, options, force=force)
 
+    @needs(Permission.JOBS_READ)
     async def plan(self, specs: Sequence[JobSpec]) -> Plan:
         """What `apply` would do to bring the project's jobs to these definitions. Raises ValidationError."""
         steps = [await self._step(spec) for spec in specs]
         await self._chains.check(specs, [job for _, job in steps])
         return [step for step, _ in steps]
 
+    @acts("job.apply", Permission.JOBS_WRITE)
     async def apply(self, specs: Sequence[JobSpec], *, note: str | None = None) -> Plan:
         """Make or update jobs so that they are what the specs say; others are left alone. Nothing is done where one of
         them is not valid. Raises ValidationError, VersionConflict where somebody changes one meanwhile."""

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from jobdeck import limits
 from jobdeck.client.builder import RunBuilder
+from jobdeck.client.guard import acts, needs
 from jobdeck.client.job_runs import check_narrowed
 from jobdeck.client.options import RunOptions
 from jobdeck.client.reading import RunReading
@@ -18,6 +19,7 @@ from jobdeck.client.session import Session
 from jobdeck.client.storing import store_all, store_each
 from jobdeck.errors import Conflict, JobdeckError, ValidationError
 from jobdeck.model import BatchItem, BatchResult, JobRef, JobType, NewRun, Run, RunExtras
+from jobdeck.people import Permission
 from jobdeck.retry import from_facts
 from jobdeck.store.amend import PINNED
 from jobdeck.store.fleet import find_type
@@ -33,6 +35,7 @@ Results: TypeAlias = list[BatchResult]
 class RunMaking(RunReading):
     """How runs are made."""
 
+    @acts("run.trigger", Permission.JOBS_WRITE)
     async def trigger(self, job_type: str, params: Mapping[str, Any] | None = None, **options: Any) -> Run:
         """Validate, store and return one run. Options are the fields of `RunOptions`.
 
@@ -44,25 +47,30 @@ class RunMaking(RunReading):
         (run_id,) = await store_all(self._session.database, [new])
         return await self.answer(run_id, new)
 
+    @needs(Permission.JOBS_READ)
     async def answer(self, run_id: UUID, asked: NewRun) -> Run:
         """The answer to a trigger that asked for a run and was given this one."""
         return replace(await self.show(run_id), deduplicated=run_id != asked.id)
 
+    @acts("run.trigger", Permission.JOBS_WRITE)
     async def enqueue(self, job_type: str, params: Mapping[str, Any] | None = None, **options: Any) -> UUID:
         """`trigger` that gives the id alone."""
         new = await self._built(self._session, job_type, params, RunOptions(**options))
         (run_id,) = await store_all(self._session.database, [new])
         return run_id
 
+    @needs(Permission.JOBS_WRITE)
     async def preview(self, job_type: str, params: Mapping[str, Any] | None = None, **options: Any) -> Run:
         """What `trigger` would return or raise now; nothing is stored."""
         return await self.rehearsed(await self._built(self._session, job_type, params, RunOptions(**options)))
 
+    @needs(Permission.JOBS_WRITE)
     async def rehearsed(self, new: NewRun) -> Run:
         """The run as it would stand there, or the one that stands for it; raises what storing it would."""
         found = await self._session.database.write(rehearse, Rehearsal(self._session.scope, new))
         return replace(found, deduplicated=found.id != new.id)
 
+    @acts("run.trigger", Permission.JOBS_WRITE)
     async def trigger_many(self, job_type: str, params: Sequence[Mapping[str, Any]], **options: Any) -> Ids:
         """Many runs of one type, at most 10,000; validated all before the first is stored.
 
@@ -78,6 +86,7 @@ class RunMaking(RunReading):
             )
         return await store_all(self._session.database, runs)
 
+    @acts("run.trigger", Permission.JOBS_WRITE)
     async def trigger_batch(self, items: Sequence[BatchItem]) -> Results:
         """Different runs, at most 10,000; each of them is stored or refused for itself, in the order of the items.
 
@@ -97,6 +106,7 @@ class RunMaking(RunReading):
             results[index] = _result(run, stored[run.id])
         return [result for result in results if result is not None]
 
+    @acts("run.rerun", Permission.JOBS_WRITE)
     async def rerun(
         self, run_id: UUID, params: Mapping[str, Any] | None = None, *, requires_approval: bool | None = None
     ) -> Run:
@@ -133,10 +143,12 @@ class RunMaking(RunReading):
         if facts is not None:
             check_narrowed(facts, params)
 
+    @needs(Permission.JOBS_READ)
     async def session_of(self, run: Run) -> Session:
         """The session, in the project of that run."""
         return await self.session_in(run.project)
 
+    @needs(Permission.JOBS_READ)
     async def session_in(self, slug: str | None) -> Session:
         """The session, in this project of the team or in none."""
         session, project = self._session, None
@@ -152,6 +164,7 @@ class RunMaking(RunReading):
     async def _builder(self, session: Session, job_type: str, options: RunOptions) -> RunBuilder:
         return RunBuilder(session, job_type, await self.registered(job_type), options)
 
+    @needs(Permission.JOBS_READ)
     async def registered(self, job_type: str) -> JobType | None:
         """The row of a job type whose package is not installed here; None where it is, or where there is none."""
         # What could not be the name of a type is not looked up: a database may refuse the very text.

@@ -10,10 +10,12 @@ from uuid import UUID
 from jobdeck import limits
 from jobdeck.client import cursors
 from jobdeck.client.filters import check_filter
+from jobdeck.client.guard import needs
 from jobdeck.client.session import Session
 from jobdeck.errors import NotFound, ValidationError
 from jobdeck.ids import parse_part, show_id
 from jobdeck.model import LogEntry, Reason, Run, RunEvent, RunFilter, RunKey, RunPage, RunStretch
+from jobdeck.people import Permission
 from jobdeck.store import detail, listing
 from jobdeck.store.counts import counts
 from jobdeck.store.id_parts import PARTS_MAX, ids_like
@@ -32,6 +34,7 @@ class RunReading:
     def __init__(self, session: Session) -> None:
         self._session = session
 
+    @needs(Permission.JOBS_READ)
     async def list(
         self, chosen: RunFilter, *, limit: int = limits.PAGE_DEFAULT, cursor: str | None = None
     ) -> RunPage:
@@ -53,6 +56,7 @@ class RunReading:
             return RunPage(shown, going_on, True, found.stopped.created_at)
         return RunPage(shown, None, False)
 
+    @needs(Permission.JOBS_READ)
     async def find(
         self, chosen: RunFilter, *, limit: int = limits.PAGE_DEFAULT, cursor: str | None = None
     ) -> RunPage:
@@ -64,6 +68,7 @@ class RunReading:
             found += page.runs
         return replace(page, runs=found)
 
+    @needs(Permission.JOBS_READ)
     async def page(
         self,
         chosen: RunFilter,
@@ -86,10 +91,12 @@ class RunReading:
     async def _exists(self, run_id: UUID) -> bool:
         return await self._session.database.read(listing.exists, self._session.scope, run_id)
 
+    @needs(Permission.JOBS_READ)
     async def by_ids(self, ids: Sequence[UUID]) -> Runs:
         """These runs as they are now; unknown ones are left out."""
         return await self._session.read(listing.by_ids, ids) if ids else []
 
+    @needs(Permission.JOBS_READ)
     async def resolve(self, text: str) -> UUID:
         """A run by its id, or by a unique prefix or tail of at least four characters.
 
@@ -111,6 +118,7 @@ class RunReading:
             )
         return found[0]
 
+    @needs(Permission.JOBS_READ)
     async def show(self, run_id: UUID) -> Run:
         """The whole record with params, result and attempts. Raises NotFound."""
         run = await self._session.read(detail.show, run_id)
@@ -118,6 +126,7 @@ class RunReading:
             raise self._unknown(run_id)
         return run
 
+    @needs(Permission.JOBS_READ)
     async def events(self, run_id: UUID) -> Events:
         """What was done to the run, by whom, in order. Raises NotFound."""
         found = await self._session.database.read(detail.events, self._session.scope, run_id)
@@ -125,6 +134,7 @@ class RunReading:
             raise self._unknown(run_id)
         return found
 
+    @needs(Permission.JOBS_READ)
     async def why(self, run_id: UUID) -> Reasons:
         """What the run waits for, in the order in which it has to give way. Raises NotFound."""
         found = await self._session.read(reasons, run_id)
@@ -135,10 +145,12 @@ class RunReading:
     def _unknown(self, run_id: UUID) -> NotFound:
         return NotFound(f"no run {show_id('run', run_id)} in this team")
 
+    @needs(Permission.JOBS_READ)
     async def logs(self, run_id: UUID, *, after: int = 0, limit: int = 1_000) -> Entries:
         """Log entries after the entry `after`, oldest first."""
         return await self._entries(run_id, after=after, limit=limit)
 
+    @needs(Permission.JOBS_READ)
     async def log_tail(self, run_id: UUID, limit: int = 200) -> Entries:
         """The last entries, oldest first."""
         return await self._entries(run_id, limit=limit, newest=True)
@@ -147,6 +159,7 @@ class RunReading:
         database = self._session.database
         return await database.read(detail.logs, database.differences, self._session.scope, run_id, **which)
 
+    @needs(Permission.JOBS_READ)
     async def counts(self) -> dict[str, int]:
         """How many runs of the team have each stored status."""
         scope = self._session.scope

@@ -7,10 +7,12 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from jobdeck.client.guard import acts
 from jobdeck.client.options import RunOptions, checked_reason
 from jobdeck.client.within import RunsWithin
 from jobdeck.errors import ValidationError
 from jobdeck.model import CancelReply, Run
+from jobdeck.people import Permission
 from jobdeck.store import changes
 from jobdeck.store.amend import Amend, amend
 from jobdeck.store.approvals import Decide, approve, reject
@@ -20,12 +22,14 @@ from jobdeck.store.pins import Pin, pin
 class RunsApi(RunsWithin):
     """Everything about runs of the client's team."""
 
+    @acts("run.cancel", Permission.JOBS_WRITE)
     async def cancel(self, run_id: UUID, *, reason: str | None = None) -> CancelReply:
         """Ask a run to stop; the reply says whether it has. Raises NotFound, NotCancellable."""
         session = self._session
         item = changes.Cancel(session.scope.team_id, run_id, session.actor, checked_reason(reason))
         return await session.database.write(changes.cancel, item)
 
+    @acts("run.retry", Permission.JOBS_WRITE)
     async def retry(self, run_id: UUID, *, reason: str | None = None) -> Run:
         """Put an ended run back to pending; its history stays. Raises NotFound, Conflict."""
         session = self._session
@@ -33,6 +37,7 @@ class RunsApi(RunsWithin):
         await session.database.write(changes.retry, item)
         return await self.show(run_id)
 
+    @acts("run.approve", Permission.JOBS_APPROVE)
     async def approve(self, run_id: UUID, *, reason: str | None = None, seen: str | None = None) -> Run:
         """Let a run go on that awaits approval. `seen` is the `request_hash` of what was looked at.
 
@@ -42,6 +47,7 @@ class RunsApi(RunsWithin):
         await self._session.database.write(approve, item)
         return await self.show(run_id)
 
+    @acts("run.reject", Permission.JOBS_APPROVE)
     async def reject(self, run_id: UUID, *, reason: str, seen: str | None = None) -> Run:
         """End a run that awaits approval, and say why. Raises as `approve` does; ValidationError without a reason."""
         if not reason.strip():
@@ -68,6 +74,7 @@ class RunsApi(RunsWithin):
         await session.database.write(pin, item)
         return await self.show(run_id)
 
+    @acts("run.update", Permission.JOBS_WRITE)
     async def update(
         self,
         run_id: UUID,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 
+from jobdeck.client.guard import acts, needs
 from jobdeck.client.session import Session
-from jobdeck.errors import ValidationError
+from jobdeck.errors import NotFound, ValidationError
 from jobdeck.ids import new_id
 from jobdeck.limits import NAME_CHARS, SLUG_PATTERN, SYSTEM_TEAM
 from jobdeck.model import Project, Team
+from jobdeck.people import Permission, unknown_team
 from jobdeck.store import scopes
+from jobdeck.store.members import teams_of
 from jobdeck.text import clean
 
 
@@ -19,12 +22,24 @@ class TeamsApi:
     def __init__(self, session: Session) -> None:
         self._session = session
 
+    @needs(None)
     async def list(self) -> list[Team]:
-        """All teams, by slug."""
-        return await self._session.database.read(scopes.list_teams)
+        """The teams that the actor may know of, by slug."""
+        database, actor = self._session.database, self._session.actor
+        known = await database.read(teams_of, database.differences, actor)
+        return [team for team in await database.read(scopes.list_teams) if team.id in known]
 
+    @needs(None)
+    async def show(self, slug: str) -> Team:
+        """Raises NotFound, also for a team that the actor does not belong to."""
+        for team in await self.list():
+            if team.slug == slug:
+                return team
+        raise unknown_team(clean(slug, NAME_CHARS))
+
+    @acts("team.create", Permission.ADMIN)
     async def create(self, slug: str, name: str | None = None) -> Team:
-        """Raises ValidationError, Conflict."""
+        """A new team, open until it has members. Made by an admin of the client's own. ValidationError, Conflict."""
         if slug == SYSTEM_TEAM:
             raise ValidationError(
                 f"{SYSTEM_TEAM} is the team of jobdeck's own jobs; choose another", field="slug"
@@ -39,10 +54,20 @@ class ProjectsApi:
     def __init__(self, session: Session) -> None:
         self._session = session
 
+    @needs(Permission.JOBS_READ)
     async def list(self) -> list[Project]:
         """The team's projects, by slug."""
         return await self._session.database.read(scopes.list_projects, self._session.scope.team_id)
 
+    @needs(Permission.JOBS_READ)
+    async def show(self, slug: str) -> Project:
+        """Raises NotFound."""
+        for project in await self.list():
+            if project.slug == slug:
+                return project
+        raise NotFound(f"no project {clean(slug, NAME_CHARS)!r} in this team; see: jobdeck projects list")
+
+    @acts("project.create", Permission.ADMIN)
     async def create(self, slug: str, name: str | None = None) -> Project:
         """Raises ValidationError, Conflict."""
         new = scopes.NewProject(

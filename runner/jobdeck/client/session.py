@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
+from jobdeck.client.guard import Guard
 from jobdeck.limits import TAG_CHARS
 from jobdeck.model import Project, TeamScope
 from jobdeck.spec import HandlerSpec
@@ -34,6 +35,9 @@ class Session:
     """Whether the actor may approve what the actor has asked for."""
     http_allow: tuple[str, ...] = ()
     """Private networks that webhooks may lead to."""
+    by_worker: bool = False
+    """What a worker does for its runs and schedules is nobody's act: neither allowed to somebody nor audited."""
+    guard: Guard = field(default_factory=Guard, compare=False)
 
     def __post_init__(self) -> None:
         # The operating system's name for a user is text of strangers like any other.

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import select, update
 
+from jobdeck.audit import digest
 from jobdeck.clock import to_us
 from jobdeck.errors import AlreadyActive, Conflict, JobdeckError
 from jobdeck.ids import show_id
@@ -53,7 +54,8 @@ def amend(tx: Tx, items: Sequence[Amend]) -> Sequence[UUID | JobdeckError]:
 
 
 def _amend(tx: Tx, item: Amend) -> UUID | JobdeckError:
-    query = select(*FACTS, runs.c.flight_key, runs.c.approved_at).where(
+    told = (runs.c.params, runs.c.queue, runs.c.priority, runs.c.due_at)
+    query = select(*FACTS, runs.c.flight_key, runs.c.approved_at, *told).where(
         runs.c.team_id == item.team_id, runs.c.id == item.run_id
     )
     row = tx.conn.execute(tx.differences.locked(query, by=runs.c.id)).one_or_none()
@@ -80,6 +82,8 @@ def _amend(tx: Tx, item: Amend) -> UUID | JobdeckError:
             tx.count(row.team_id, row.job_type, status, Status.AWAITING_APPROVAL)
     values["revision"] = runs.c.revision + 1
     tx.conn.execute(update(runs).where(runs.c.id == item.run_id, runs.c.status == status).values(values))
+    before, after = ({name: each[name] for name in changed} for each in (row._mapping, values))
+    tx.tell(item, show_id("run", item.run_id), _words(before), _words(after))
     record(tx, [Event(item.run_id, "amended", item.actor, {"changed": changed, "reason": item.reason})])
     tx.hint(Hint.CHANGE | Hint.WORK)
     return item.run_id
@@ -93,6 +97,11 @@ def _values(item: Amend, now: int) -> dict[str, Any]:
     elif item.due_at is not None:
         values["due_at"] = max(to_us(item.due_at), 0)
     return values
+
+
+def _words(values: dict[str, Any]) -> dict[str, Any]:
+    """Values of a run as the audit may have them."""
+    return {name: digest(value) if name == "params" else value for name, value in values.items()}
 
 
 def _holder(tx: Tx, item: Amend) -> UUID | None:

@@ -64,6 +64,8 @@ def _decide(tx: Tx, item: Decide, *, approved: bool) -> UUID | JobdeckError:
     problem = _problem(row, item, seen, tx.now) or _amender(tx, item)
     if problem is not None:
         return problem
+    after = Status.PENDING if approved else Status.CANCELLED
+    tx.tell(item, show_id("run", item.run_id), {"status": row.status}, {"status": after, "request": seen})
     if approved:
         _approve(tx, item, row, seen)
     else:

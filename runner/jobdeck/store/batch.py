@@ -10,6 +10,8 @@ from typing import Any, Protocol
 from sqlalchemy import Connection
 
 from jobdeck.errors import DatabaseError
+from jobdeck.store.acts import Part as ActPart
+from jobdeck.store.acts import current, write_acts
 from jobdeck.store.chain_starts import start_dependants
 from jobdeck.store.counts import write_counts
 from jobdeck.store.differences import Differences
@@ -31,10 +33,12 @@ Results = list[list[Any]]
 class Group:
     """The parts one caller brought, and the place for their results."""
 
-    __slots__ = ("_deliver", "_delivered", "_left", "parts", "results")
+    __slots__ = ("_deliver", "_delivered", "_left", "act", "parts", "results")
 
     def __init__(self, parts: Sequence[Part], deliver: Callable[[Results], None]) -> None:
         self.parts = parts
+        self.act = current.get()
+        """Whose doing it is."""
         self.results: Results = [[_UNSETTLED] * len(items) for _, items in parts]
         self._left = sum(len(items) for _, items in parts)
         self._deliver = deliver
@@ -228,6 +232,7 @@ def _write_all(tx: Tx, units: Sequence[Unit], results: list[Sequence[Any]]) -> H
     for _, same in groupby(units, key=lambda unit: unit.verb.name):
         results += _write(tx, list(same))
     start_dependants(tx)
+    write_acts(tx, _parts_of_acts(units, results))
     write_counts(tx)
     return tx.hints
 
@@ -246,6 +251,14 @@ def _write(tx: Tx, units: Sequence[Unit]) -> list[Sequence[Any]]:
         shares.append(found[start : start + len(unit.items)])
         start += len(unit.items)
     return shares
+
+
+def _parts_of_acts(units: Sequence[Unit], results: Sequence[Sequence[Any]]) -> list[ActPart]:
+    return [
+        (act, unit.items, found)
+        for unit, found in zip(units, results, strict=True)
+        if (act := unit.group.act) is not None
+    ]
 
 
 def _lock_in_order(tx: Tx, units: Sequence[Unit]) -> None:

@@ -57,9 +57,12 @@ def _cancel_one(tx: Tx, item: Cancel) -> CancelReply | JobdeckError:
     status = Status(row.status)
     if status in TERMINAL:
         return NotCancellable(f"{show_id('run', item.run_id)} has already ended as {status}", status=status)
+    shown, before = show_id("run", item.run_id), {"status": status}
     if status in WAITING:
         end_waiting(tx, [(row, End(Status.CANCELLED, "cancelled", item.actor, item.reason, asked=True))])
+        tx.tell(item, shown, before, {"status": Status.CANCELLED})
         return CancelReply(item.run_id, Status.CANCELLED, True, CancelEffect.NOW)
+    tx.tell(item, shown, before, {"status": status, "cancel_requested": True})
     # The first request stays: who asked, when and why is a fact that a second key press must not rewrite.
     if row.cancel_requested_at is None and request_stop(tx, item.run_id, item.actor, item.reason):
         return CancelReply(item.run_id, Status.CANCELLED, True, CancelEffect.NOW)
@@ -138,6 +141,7 @@ def _retry_one(tx: Tx, item: RetryRun) -> UUID | JobdeckError:
         )
     )
     tx.count(item.team_id, row.job_type, status, after)
+    tx.tell(item, show_id("run", item.run_id), {"status": status}, {"status": after})
     record(tx, [Event(item.run_id, "retried", item.actor, {"reason": item.reason})])
     tx.hint(Hint.CHANGE | Hint.WORK)
     return item.run_id

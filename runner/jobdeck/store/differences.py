@@ -136,6 +136,12 @@ class Differences(Protocol):
     ) -> None:
         """Run compiled text with given rows: `many` by columns, and what all share; `order` is that of its places."""
 
+    def session_user(self) -> ColumnElement[str]:
+        """Who has the database open, in the words of the database or the operating system."""
+
+    def owner(self, conn: Connection) -> str | None:
+        """Whose the database is, where the operating system tells; a server's belongs to no person."""
+
     def count_slot(self) -> int:
         """Which of several rows of a counter a transaction adds to."""
 

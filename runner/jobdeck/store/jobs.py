@@ -11,6 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, RowMapping, Select, and_, insert, or_, select, update
 
+from jobdeck.audit import digest
 from jobdeck.clock import from_us
 from jobdeck.errors import Conflict, JobdeckError, NotFound, VersionConflict
 from jobdeck.ids import show_id
@@ -92,6 +93,8 @@ def _create(tx: Tx, new: Sequence[NewJob]) -> list[UUID] | JobdeckError:
     for job in new:
         keep_schedule(tx, job.team_id, job.id, job.definition, enabled=job.enabled)
         keep_limits(tx, job.team_id, job.id, job.definition)
+        after = {"slug": job.slug, "version": 1, "enabled": job.enabled, "definition": digest(job.definition)}
+        tx.tell(new, show_id("job", job.id), None, after)
     tx.hint(Hint.CHANGE)
     return [job.id for job in new]
 
@@ -161,6 +164,12 @@ def _update(tx: Tx, item: UpdateJob) -> int | JobdeckError:
     )
     keep_schedule(tx, item.team_id, item.job_id, item.definition, enabled=bool(row.enabled), before=before)
     keep_limits(tx, item.team_id, item.job_id, item.definition)
+    tx.tell(
+        item,
+        show_id("job", item.job_id),
+        {"version": row.version, "definition": digest(before)},
+        {"version": version, "definition": digest(item.definition)},
+    )
     tx.hint(Hint.CHANGE | Hint.WORK)
     return int(version)
 
@@ -179,7 +188,7 @@ def _switch_all(tx: Tx, batch: Sequence[SwitchJob]) -> int | JobdeckError:
     with tx.conn.begin_nested() as savepoint:
         # In one order: two of these must not wait for each other.
         for item in sorted(batch, key=lambda item: item.job_id):
-            found = _switch(tx, item)
+            found = _switch(tx, batch, item)
             if isinstance(found, JobdeckError):
                 savepoint.rollback()
                 return found
@@ -188,7 +197,7 @@ def _switch_all(tx: Tx, batch: Sequence[SwitchJob]) -> int | JobdeckError:
     return changed
 
 
-def _switch(tx: Tx, item: SwitchJob) -> bool | JobdeckError:
+def _switch(tx: Tx, batch: Sequence[SwitchJob], item: SwitchJob) -> bool | JobdeckError:
     row = _locked(tx, item.team_id, item.job_id)
     if row is None:
         return unknown_job(item.job_id)
@@ -208,6 +217,8 @@ def _switch(tx: Tx, item: SwitchJob) -> bool | JobdeckError:
         values |= {"archived_at": tx.now, "enabled": False}
     if not values:
         return False
+    after = {"archived": True} if item.archive else values
+    tx.tell(batch, show_id("job", item.job_id), {"enabled": bool(row.enabled)}, after)
     changed = values | {"updated_at": tx.now, "updated_by": item.actor}
     tx.conn.execute(update(jobs).where(jobs.c.id == item.job_id).values(changed))
     definition: str = tx.conn.execute(_definition(item.job_id, row.version)).scalar_one()

@@ -17,12 +17,15 @@ from sqlalchemy import (
     FromClause,
     Select,
     Table,
+    Text,
     and_,
     any_,
     bindparam,
+    cast,
     column,
     func,
     literal,
+    literal_column,
     select,
     text,
     true,
@@ -129,6 +132,12 @@ class PostgresDifferences:
         single: Mapping[str, Any],
     ) -> None:
         self.execute(conn, sql, [many[name] if name in many else single[name] for name in order])
+
+    def session_user(self) -> ColumnElement[str]:
+        return cast(literal_column("session_user"), Text)
+
+    def owner(self, conn: Connection) -> str | None:
+        return None
 
     def count_slot(self) -> int:
         return random.randrange(_COUNT_SLOTS)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import re
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
+from pathlib import Path
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -29,6 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import sqlite
 
+from jobdeck.store.columns import word
 from jobdeck.store.differences import Change, Given, LockedRows, padded
 from jobdeck.store.schema import runs
 
@@ -122,6 +126,15 @@ class SqliteDifferences:
             bound = rows + [single[name] for name in order]
             self.execute(conn, _given_rows(tuple(used), places) + sql, bound)
 
+    def session_user(self) -> ColumnElement[str]:
+        return word(_user_name(os.getuid()).replace("'", "''"))
+
+    def owner(self, conn: Connection) -> str | None:
+        file = next(
+            (row[2] for row in self.execute(conn, "PRAGMA database_list", ()) if row[1] == "main"), ""
+        )
+        return _user_name(Path(file).stat().st_uid) if file else None
+
     def count_slot(self) -> int:
         return 0
 
@@ -148,6 +161,13 @@ class SqliteDifferences:
         if part.isascii():
             return column.contains(part, autoescape=True)
         return func.lower(column).contains(part.lower(), autoescape=True)
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid-{uid}"
 
 
 @lru_cache(512)

@@ -7,7 +7,7 @@ waits in a process joins one transaction; each item gets its own result after th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Flag, IntEnum, auto
@@ -47,6 +47,14 @@ class JobEnd(NamedTuple):
     status: Status
 
 
+class Told(NamedTuple):
+    """What a verb has changed, in the words of the audit; None for what there is nothing to say about."""
+
+    target: str
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any] | None
+
+
 @dataclass(slots=True)
 class Tx:
     """One open write transaction. `now` is the database's clock, microseconds UTC, read once as it began."""
@@ -55,6 +63,8 @@ class Tx:
     now: int
     differences: Differences
     hints: Hint = field(default=Hint.NONE)
+    told: dict[int, list[Told]] = field(default_factory=dict)
+    """What was told of items, by the identity of each."""
     ends: list[JobEnd] = field(default_factory=list)
     """Runs of saved jobs that have ended: other jobs may start after them."""
     _moves: list[tuple[UUID, str, Status | None, Status | None]] = field(default_factory=list)
@@ -62,6 +72,16 @@ class Tx:
     def count(self, team_id: UUID, job_type: str, before: Status | None, after: Status | None) -> None:
         """A run of a team has another status now; `before` is None for a new one, `after` for one that is dropped."""
         self._moves.append((team_id, job_type, before, after))
+
+    def tell(
+        self,
+        item: object,
+        target: str,
+        before: Mapping[str, Any] | None = None,
+        after: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Tell the audit what an item has changed; nothing comes of it where no person's act is under way."""
+        self.told.setdefault(id(item), []).append(Told(target, before, after))
 
     def moved(self) -> Counter[tuple[UUID, str]]:
         """By how much the number of runs of a team with a status has changed. System types are not counted."""
@@ -103,6 +123,9 @@ class Rank(IntEnum):
     CHANGE = 3
     ENQUEUE = 4
     CLAIM = 5
+    PEOPLE = 6
+    """What locks a team: whoever waits for one holds everything else already."""
+    SEAL = 7
 
 
 @dataclass(frozen=True, slots=True)

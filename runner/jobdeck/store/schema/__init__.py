@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jobdeck.store.schema.attempts import attempts, checkpoints, leases, run_events, run_logs
+from jobdeck.store.schema.audit import APPEND_ONLY, audit, audit_seals, audit_unsealed
 from jobdeck.store.schema.base import metadata
 from jobdeck.store.schema.bookkeeping import commit_marks, run_counts
 from jobdeck.store.schema.bulk import OPEN_BULK, bulk_operations, bulk_steps
@@ -13,6 +14,7 @@ from jobdeck.store.schema.fleet import job_types, workers
 from jobdeck.store.schema.jobs import job_versions, jobs, schedules
 from jobdeck.store.schema.keys_and_waits import run_keys, run_waits
 from jobdeck.store.schema.outbox import disabled_webhooks, outbox, webhook_secrets
+from jobdeck.store.schema.people import members
 from jobdeck.store.schema.pull import acks
 from jobdeck.store.schema.runs import (
     EXPIRES,
@@ -27,6 +29,7 @@ from jobdeck.store.schema.runs import (
 from jobdeck.store.schema.scopes import projects, teams
 
 __all__ = [
+    "APPEND_ONLY",
     "EXPIRES",
     "GATED",
     "HOLDS_DEDUPE",
@@ -37,6 +40,9 @@ __all__ = [
     "ORDINARY",
     "acks",
     "attempts",
+    "audit",
+    "audit_seals",
+    "audit_unsealed",
     "bulk_operations",
     "bulk_steps",
     "checkpoints",
@@ -49,6 +55,7 @@ __all__ = [
     "job_versions",
     "jobs",
     "leases",
+    "members",
     "metadata",
     "outbox",
     "pauses",

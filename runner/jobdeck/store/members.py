@@ -1,0 +1,148 @@
+"""Members of teams and what they may do. A team that has none is open: everybody is its admin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, delete, exists, insert, or_, select, update
+
+from jobdeck.clock import from_us
+from jobdeck.errors import Conflict, JobdeckError, NotFound
+from jobdeck.model import TeamScope
+from jobdeck.people import Member, Permission, Role, refusal
+from jobdeck.store.differences import Differences
+from jobdeck.store.schema import members, teams
+from jobdeck.store.transaction import Hint, Rank, Tx, verb
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """A new member of the team."""
+
+    scope: TeamScope
+    actor: str
+    member: str
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Assign:
+    """Another role for a member; None: none, that is, out of the team."""
+
+    scope: TeamScope
+    actor: str
+    member: str
+    role: Role | None
+
+
+def role_of(conn: Connection, differences: Differences, team_id: UUID, actor: str) -> Role | None:
+    """What somebody is in a team; None for a stranger. The owner of a file is admin in whatever it holds."""
+    named = select(members.c.role).where(members.c.team_id == team_id, members.c.actor == actor)
+    role: str | None = conn.execute(named).scalar()
+    if role != Role.ADMIN and differences.owner(conn) == actor:
+        return Role.ADMIN
+    if role is not None:
+        return Role(role)
+    anybody = conn.execute(select(members.c.role).where(members.c.team_id == team_id).limit(1)).scalar()
+    return Role.ADMIN if anybody is None else None
+
+
+def teams_of(conn: Connection, differences: Differences, actor: str) -> set[UUID]:
+    """The teams that somebody may know of: open ones, and those whose member they are."""
+    query = select(teams.c.id)
+    if differences.owner(conn) != actor:
+        closed = exists().where(members.c.team_id == teams.c.id)
+        query = query.where(or_(~closed, closed.where(members.c.actor == actor)))
+    return set(conn.execute(query).scalars())
+
+
+def lacks(tx: Tx, scope: TeamScope, actor: str, permission: Permission) -> JobdeckError | None:
+    """Why somebody may not, as things stand in this transaction; None where they may."""
+    role = role_of(tx.conn, tx.differences, scope.team_id, actor)
+    return refusal(role, permission, scope.slug, actor)
+
+
+def list_members(conn: Connection, team_id: UUID) -> list[Member]:
+    """The members of the team, by name."""
+    query = select(members).where(members.c.team_id == team_id).order_by(members.c.actor)
+    return [_member(row) for row in conn.execute(query).mappings()]
+
+
+@verb(Rank.PEOPLE)
+def admit(tx: Tx, items: Sequence[Admit]) -> Sequence[Member | JobdeckError]:
+    """The new members. Forbidden, and Conflict for one who is there, or a first one who is no admin."""
+    return [_admit(tx, item) for item in items]
+
+
+@verb(Rank.PEOPLE)
+def assign(tx: Tx, items: Sequence[Assign]) -> Sequence[Role | JobdeckError]:
+    """What each member was before. Forbidden, NotFound, and Conflict where the others would be left without admin."""
+    return [_assign(tx, item) for item in items]
+
+
+def _admit(tx: Tx, item: Admit) -> Member | JobdeckError:
+    roles = _locked_roles(tx, item.scope.team_id)
+    refused = lacks(tx, item.scope, item.actor, Permission.ADMIN)
+    if refused is not None:
+        return refused
+    if item.member in roles:
+        return Conflict(
+            f"{item.member} is {roles[item.member]} already; to change that: jobdeck members set {item.member}"
+        )
+    if not roles and item.role is not Role.ADMIN:
+        return Conflict(
+            "the first member of a team has to be an admin, or nobody could change anything any more: "
+            "jobdeck members add NAME --role admin"
+        )
+    row = {
+        "team_id": item.scope.team_id,
+        "actor": item.member,
+        "role": item.role,
+        "added_at": tx.now,
+        "added_by": item.actor,
+    }
+    tx.conn.execute(insert(members), row)
+    tx.tell(item, item.member, None, {"role": item.role})
+    tx.hint(Hint.CHANGE)
+    return _member(row)
+
+
+def _assign(tx: Tx, item: Assign) -> Role | JobdeckError:
+    roles = _locked_roles(tx, item.scope.team_id)
+    refused = lacks(tx, item.scope, item.actor, Permission.ADMIN)
+    if refused is not None:
+        return refused
+    before = roles.pop(item.member, None)
+    if before is None:
+        return NotFound(
+            f"{item.member} is no member of the team {item.scope.slug}; see: jobdeck members list"
+        )
+    left = roles if item.role is None else {**roles, item.member: item.role}
+    if left and Role.ADMIN not in left.values():
+        return Conflict(
+            f"{item.member} is the last admin of the team {item.scope.slug}; make somebody else one first: "
+            "jobdeck members set NAME --role admin"
+        )
+    row = (members.c.team_id == item.scope.team_id, members.c.actor == item.member)
+    if item.role is None:
+        tx.conn.execute(delete(members).where(*row))
+    else:
+        tx.conn.execute(update(members).where(*row).values(role=item.role))
+    tx.tell(item, item.member, {"role": before}, None if item.role is None else {"role": item.role})
+    tx.hint(Hint.CHANGE)
+    return before
+
+
+def _locked_roles(tx: Tx, team_id: UUID) -> dict[str, Role]:
+    """Who is what in the team; nobody else changes that any more."""
+    team = select(teams.c.id).where(teams.c.id == team_id)
+    tx.conn.execute(tx.differences.locked(team, by=teams.c.id)).one()
+    query = select(members.c.actor, members.c.role).where(members.c.team_id == team_id)
+    return {actor: Role(role) for actor, role in tx.conn.execute(query)}
+
+
+def _member(row: Any) -> Member:
+    return Member(row["team_id"], row["actor"], Role(row["role"]), from_us(row["added_at"]), row["added_by"])

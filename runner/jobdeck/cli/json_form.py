@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from jobdeck.audit import AuditEntry, AuditReport
 from jobdeck.bulk import Bulk
 from jobdeck.cli.human import iso
 from jobdeck.ids import show_id
@@ -32,6 +33,7 @@ from jobdeck.model import (
     Team,
     Worker,
 )
+from jobdeck.people import PERMISSIONS, Member
 from jobdeck.pull import AckReply, ClaimedWork, ExtendReply, Queue
 
 if TYPE_CHECKING:
@@ -440,6 +442,47 @@ def prune_json(report: PruneReport) -> Json:
         for status, each in report.by_status.items()
     }
     return {"dry_run": report.dry_run, "runs": report.runs, "kept": report.kept, "statuses": statuses}
+
+
+def member_json(member: Member) -> Json:
+    """A member of a team."""
+    return {
+        "actor": member.actor,
+        "role": member.role,
+        "permissions": sorted(PERMISSIONS[member.role]),
+        "added_at": iso(member.added_at),
+        "added_by": member.added_by,
+    }
+
+
+def audit_json(entry: AuditEntry) -> Json:
+    """An act as the audit has it."""
+    return {
+        "id": entry.id,
+        "at": iso(entry.at),
+        "actor": entry.actor,
+        "session_user": entry.session_user,
+        "action": entry.action,
+        "outcome": entry.outcome,
+        "code": entry.code,
+        "count": entry.count,
+        "targets": list(entry.targets),
+        "reason": entry.reason,
+        "before": entry.before,
+        "after": entry.after,
+    }
+
+
+def audit_report_json(report: AuditReport) -> Json:
+    """Whether the audit is whole."""
+    return {
+        "ok": report.ok,
+        "rows": report.rows,
+        "unsealed": report.unsealed,
+        "seals": report.seals,
+        "head": report.head,
+        "faults": [{"seal": fault.seal, "text": fault.text} for fault in report.faults],
+    }
 
 
 def database_json(status: DatabaseStatus) -> Json:

@@ -12,12 +12,14 @@ import typer
 from typer.exceptions import TyperException
 
 from jobdeck.cli import (
+    audit,
     bulk,
     cron,
     db,
     deliveries,
     doctor,
     jobs,
+    members,
     pauses,
     pull,
     queues,
@@ -97,6 +99,8 @@ def build(open_client: OpenClient = open_real_client) -> typer.Typer:
         runner,
         db,
         scopes,
+        members,
+        audit,
         cron,
         secrets,
         doctor,

@@ -28,10 +28,12 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the tree."""
     teams = typer.Typer(help="Teams, the scope of everything.")
     command(teams, "list")(list_teams)
+    command(teams, "show")(show_team)
     command(teams, "create")(create_team)
     app.add_typer(teams, name="teams")
     projects = typer.Typer(help="Projects of the team.")
     command(projects, "list")(list_projects)
+    command(projects, "show")(show_project)
     command(projects, "create")(create_project)
     app.add_typer(projects, name="projects")
 
@@ -42,6 +44,14 @@ def list_teams(call: Call) -> None:
 
     found = call.ask(lambda client: client.teams.list(), _outside_teams(call))
     _print(call, found, [team_json(team) for team in found])
+
+
+def show_team(call: Call, slug: Slug) -> None:
+    """Show a team."""
+    from jobdeck.cli.json_form import team_json
+
+    team = call.ask(lambda client: client.teams.show(slug), _outside_teams(call))
+    _print_one(call, team, team_json(team))
 
 
 def create_team(call: Call, slug: Slug, name: Name = None) -> None:
@@ -62,6 +72,14 @@ def list_projects(call: Call) -> None:
 
     found = call.ask(lambda client: client.projects.list(), _outside_projects(call))
     _print(call, found, [project_json(project) for project in found])
+
+
+def show_project(call: Call, slug: Slug) -> None:
+    """Show a project of the team."""
+    from jobdeck.cli.json_form import project_json
+
+    project = call.ask(lambda client: client.projects.show(slug), _outside_projects(call))
+    _print_one(call, project, project_json(project))
 
 
 def create_project(call: Call, slug: Slug, name: Name = None) -> None:
@@ -95,3 +113,15 @@ def _print(call: Call, found: Sequence[Team | Project], as_json: list[dict[str, 
         emit_table(
             ("SLUG", "NAME", "MADE"), [(each.slug, each.name, time_text(each.created_at)) for each in found]
         )
+
+
+def _print_one(call: Call, found: Team | Project, as_json: dict[str, object]) -> None:
+    from jobdeck.cli.human import time_text
+    from jobdeck.cli.output import emit, emit_json
+
+    if call.json:
+        emit_json(as_json)
+        return
+    emit(f"{found.slug}  {found.name}")
+    emit(f"id    {as_json['id']}")
+    emit(f"made  {time_text(found.created_at)}")

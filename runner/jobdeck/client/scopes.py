@@ -44,7 +44,8 @@ class TeamsApi:
             raise ValidationError(
                 f"{SYSTEM_TEAM} is the team of jobdeck's own jobs; choose another", field="slug"
             )
-        new = scopes.NewTeam(new_id(), checked_slug(slug, "team"), checked_name(name or slug))
+        asker = scopes.Asker(self._session.scope.team_id, self._session.actor)
+        new = scopes.NewTeam(new_id(), checked_slug(slug, "team"), checked_name(name or slug), asker=asker)
         return await self._session.database.write(scopes.create_team, new)
 
 
@@ -70,8 +71,13 @@ class ProjectsApi:
     @acts("project.create", Permission.ADMIN)
     async def create(self, slug: str, name: str | None = None) -> Project:
         """Raises ValidationError, Conflict."""
+        team_id = self._session.scope.team_id
         new = scopes.NewProject(
-            new_id(), self._session.scope.team_id, checked_slug(slug, "project"), checked_name(name or slug)
+            new_id(),
+            team_id,
+            checked_slug(slug, "project"),
+            checked_name(name or slug),
+            asker=scopes.Asker(team_id, self._session.actor),
         )
         return await self._session.database.write(scopes.create_project, new)
 

@@ -19,6 +19,7 @@ from jobdeck.store.database import Database
 from jobdeck.store.expiry import Expire, expire
 from jobdeck.store.finish import Recover, recover
 from jobdeck.store.schedules import DueSchedule, Fire, due_schedules, fire
+from jobdeck.store.seals import any_unsealed, seal
 
 _log = logging.getLogger("jobdeck.engine.rounds")
 
@@ -58,6 +59,10 @@ class Rounds:
         """Do what is left of bulk operations, step by step; how many steps."""
         return await self._survived("a bulk operation", self._bulk)
 
+    async def seal(self) -> int:
+        """Seal what has come to the audit; how many rows."""
+        return await self._survived("sealing the audit", self._seal)
+
     async def _survived(self, what: str, act: Callable[[], Awaitable[int]]) -> int:
         try:
             return await act()
@@ -83,6 +88,12 @@ class Rounds:
             # As long again for everybody else: a step keeps the database busier than the runs of a worker do.
             await asyncio.sleep(time.monotonic() - began)
         return done
+
+    async def _seal(self) -> int:
+        rows = 0
+        while await self._database.read(any_unsealed) and (sealed := await self._database.write(seal, None)):
+            rows += sealed
+        return rows
 
     async def _fire(self) -> int:
         made = 0

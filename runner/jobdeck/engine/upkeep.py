@@ -21,6 +21,8 @@ _FIRE_EVERY = 1.0
 # What ends calls the next one at once; this is for whatever else frees a place.
 _CALL_EVERY = 2.0
 _BULK_EVERY = 1.0
+# What has been done is in the audit at once; this is how long somebody could still change it unseen.
+_SEAL_EVERY = 5.0
 
 
 class Upkeep:
@@ -70,6 +72,7 @@ class Upkeep:
             self._every(_FIRE_EVERY, self._rounds.fire),
             self._every(_CALL_EVERY, self._rounds.call_waiting),
             self._every(_BULK_EVERY, self._rounds.bulk),
+            self._every(_SEAL_EVERY, self._rounds.seal),
             self._every(self._options.report_every, self._reporter.flush),
             self._every(min(lease / 6, 0.5), self._watch),
             self._watch_cancels(),

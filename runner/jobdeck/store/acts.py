@@ -146,7 +146,7 @@ _COLUMNS = (
 
 
 def _write(differences: Differences, given: Given) -> list[Any]:
-    values = {**given.values, "session_user": differences.session_user()}
+    values = {**given.values, "login": differences.session_user()}
     return [insert_given(differences, given, audit, values)]
 
 

@@ -12,10 +12,12 @@ from sqlalchemy import select, update
 from jobdeck.approval import request_hash
 from jobdeck.errors import Conflict, Forbidden, JobdeckError
 from jobdeck.ids import show_id
+from jobdeck.people import Permission
 from jobdeck.states import FailureKind, Status
 from jobdeck.store.changes import unknown_run
 from jobdeck.store.events import Event, record
 from jobdeck.store.locks import Locks, lock_runs
+from jobdeck.store.members import lacks
 from jobdeck.store.schema import run_events, runs
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
 from jobdeck.store.waiting import FACTS, End, end_waiting
@@ -61,7 +63,11 @@ def _decide(tx: Tx, item: Decide, *, approved: bool) -> UUID | JobdeckError:
     if row is None:
         return unknown_run(item.run_id)
     seen = request_hash(row.job_type, row.job_version, row.params)
-    problem = _problem(row, item, seen, tx.now) or _amender(tx, item)
+    problem = (
+        lacks(tx, item.team_id, item.actor, Permission.JOBS_APPROVE)
+        or _problem(row, item, seen, tx.now)
+        or _amender(tx, item)
+    )
     if problem is not None:
         return problem
     after = Status.PENDING if approved else Status.CANCELLED

@@ -35,7 +35,7 @@ def _entry(row: Any) -> AuditEntry:
         id=f"{show_id('aud', row['batch'])}.{row['number']}",
         at=from_us(row["at"]),
         actor=row["actor"],
-        session_user=row["session_user"],
+        session_user=row["login"],
         action=row["action"],
         outcome=AuditOutcome(row["outcome"]),
         code=row["code"],

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, delete, exists, insert, or_, select, update
 from jobdeck.clock import from_us
 from jobdeck.errors import Conflict, JobdeckError, NotFound
 from jobdeck.model import TeamScope
-from jobdeck.people import Member, Permission, Role, refusal
+from jobdeck.people import PERMISSIONS, Member, Permission, Role, refusal
 from jobdeck.store.differences import Differences
 from jobdeck.store.schema import members, teams
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
@@ -59,10 +59,13 @@ def teams_of(conn: Connection, differences: Differences, actor: str) -> set[UUID
     return set(conn.execute(query).scalars())
 
 
-def lacks(tx: Tx, scope: TeamScope, actor: str, permission: Permission) -> JobdeckError | None:
+def lacks(tx: Tx, team_id: UUID, actor: str, permission: Permission) -> JobdeckError | None:
     """Why somebody may not, as things stand in this transaction; None where they may."""
-    role = role_of(tx.conn, tx.differences, scope.team_id, actor)
-    return refusal(role, permission, scope.slug, actor)
+    role = role_of(tx.conn, tx.differences, team_id, actor)
+    if role is not None and permission in PERMISSIONS[role]:
+        return None
+    slug: str = tx.conn.execute(select(teams.c.slug).where(teams.c.id == team_id)).scalar_one()
+    return refusal(role, permission, slug, actor)
 
 
 def list_members(conn: Connection, team_id: UUID) -> list[Member]:
@@ -85,7 +88,7 @@ def assign(tx: Tx, items: Sequence[Assign]) -> Sequence[Role | JobdeckError]:
 
 def _admit(tx: Tx, item: Admit) -> Member | JobdeckError:
     roles = _locked_roles(tx, item.scope.team_id)
-    refused = lacks(tx, item.scope, item.actor, Permission.ADMIN)
+    refused = lacks(tx, item.scope.team_id, item.actor, Permission.ADMIN)
     if refused is not None:
         return refused
     if item.member in roles:
@@ -112,7 +115,7 @@ def _admit(tx: Tx, item: Admit) -> Member | JobdeckError:
 
 def _assign(tx: Tx, item: Assign) -> Role | JobdeckError:
     roles = _locked_roles(tx, item.scope.team_id)
-    refused = lacks(tx, item.scope, item.actor, Permission.ADMIN)
+    refused = lacks(tx, item.scope.team_id, item.actor, Permission.ADMIN)
     if refused is not None:
         return refused
     before = roles.pop(item.member, None)

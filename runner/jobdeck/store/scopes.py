@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Connection, insert, select
@@ -13,8 +13,17 @@ from jobdeck.clock import from_us
 from jobdeck.errors import Conflict, JobdeckError
 from jobdeck.limits import SYSTEM_TEAM
 from jobdeck.model import Project, Team
+from jobdeck.people import Permission
+from jobdeck.store.members import lacks
 from jobdeck.store.schema import projects, teams
 from jobdeck.store.transaction import Rank, Tx, verb
+
+
+class Asker(NamedTuple):
+    """Somebody, in the team whose admin they say they are."""
+
+    team_id: UUID
+    actor: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +32,8 @@ class NewTeam:
     slug: str
     name: str
     existing_ok: bool = False
+    asker: Asker | None = None
+    """Who has to be admin; None: made by jobdeck itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +43,8 @@ class NewProject:
     slug: str
     name: str
     existing_ok: bool = False
+    asker: Asker | None = None
+    """Who has to be admin; None: made by jobdeck itself."""
 
 
 @verb(Rank.CHANGE)
@@ -41,11 +54,15 @@ def create_team(tx: Tx, items: Sequence[NewTeam]) -> Sequence[Team | JobdeckErro
 
 
 def _create_team(tx: Tx, item: NewTeam) -> Team | JobdeckError:
+    refused = item.asker and lacks(tx, *item.asker, Permission.ADMIN)
+    if refused:
+        return refused
     existing = find_team(tx.conn, item.slug)
     if existing is not None:
         return existing if item.existing_ok else Conflict(f"there is already a team {item.slug!r}")
     row = {"id": item.id, "slug": item.slug, "name": item.name, "created_at": tx.now}
     tx.conn.execute(insert(teams), row)
+    tx.tell(item, item.slug, None, {"name": item.name})
     return _team(row)
 
 
@@ -56,11 +73,15 @@ def create_project(tx: Tx, items: Sequence[NewProject]) -> Sequence[Project | Jo
 
 
 def _create_project(tx: Tx, item: NewProject) -> Project | JobdeckError:
+    refused = item.asker and lacks(tx, *item.asker, Permission.ADMIN)
+    if refused:
+        return refused
     existing = find_project(tx.conn, item.team_id, item.slug)
     if existing is not None:
         return existing if item.existing_ok else Conflict(f"this team already has a project {item.slug!r}")
     row = {"id": item.id, "team_id": item.team_id, "slug": item.slug, "name": item.name, "created_at": tx.now}
     tx.conn.execute(insert(projects), row)
+    tx.tell(item, item.slug, None, {"name": item.name})
     return _project(row)
 
 

@@ -114,4 +114,7 @@ def _entries_text(found: Digests) -> str:
 
 def entries_of(text: str) -> dict[UUID, list[str]]:
     """What a seal holds. Raises ValueError for what no seal says."""
-    return {UUID(batch): list(digests) for batch, digests in json.loads(text).items()}
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError("a seal names batches")
+    return {UUID(batch): [str(digest) for digest in digests] for batch, digests in found.items()}

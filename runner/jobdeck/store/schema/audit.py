@@ -18,7 +18,7 @@ audit = Table(
     Column("at", BigInteger, nullable=False),
     Column("team_id", Id),
     Column("actor", Text, nullable=False),
-    Column("session_user", Text, nullable=False),
+    Column("login", Text, nullable=False),
     Column("action", Text, nullable=False),
     Column("outcome", Text, nullable=False),
     Column("code", Text),

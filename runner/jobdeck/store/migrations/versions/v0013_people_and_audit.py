@@ -40,7 +40,7 @@ def _create_audit() -> None:
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.Column("team_id", Id(), nullable=True),
         sa.Column("actor", sa.Text(), nullable=False),
-        sa.Column("session_user", sa.Text(), nullable=False),
+        sa.Column("login", sa.Text(), nullable=False),
         sa.Column("action", sa.Text(), nullable=False),
         sa.Column("outcome", sa.Text(), nullable=False),
         sa.Column("code", sa.Text(), nullable=True),

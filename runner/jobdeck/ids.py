@@ -16,6 +16,7 @@ from jobdeck.errors import ValidationError
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _VALUES: Final = {char: index for index, char in enumerate(_ALPHABET)}
+_PAIRS: Final = [first + second for first in _ALPHABET for second in _ALPHABET]
 _LENGTH: Final = 26
 PART_MIN: Final = 4
 """Shortest prefix or tail that may stand for an id."""
@@ -46,7 +47,7 @@ def new_id() -> UUID:
 def show_id(kind: str, value: UUID) -> str:
     """`show_id("run", id)` is `run_` and 26 characters."""
     number = value.int
-    return f"{kind}_" + "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
+    return f"{kind}_" + "".join([_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)])
 
 
 def tail(shown: str, length: int = 6) -> str:

@@ -168,5 +168,9 @@ def _store(tx: Tx, rows: Sequence[_Row]) -> None:
     tx.conn.execute(insert(audit_unsealed), {"batch": batch, "count": len(rows)})
 
 
+# Made once: `json.dumps` with these options makes one for every text, which costs more than to write it.
+_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
 def _json(value: Mapping[str, Any] | Sequence[Any] | None) -> str | None:
-    return None if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return None if value is None else _encode(value)

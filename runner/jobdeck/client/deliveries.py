@@ -8,11 +8,13 @@ from typing import TypeAlias
 from uuid import UUID
 
 from jobdeck import limits
+from jobdeck.client.guard import acts, needs
 from jobdeck.client.session import Session
 from jobdeck.delivery.signature import checked_secret, new_secret
 from jobdeck.errors import NotFound, ValidationError
 from jobdeck.ids import parse_id, parse_part, show_id
 from jobdeck.notifiers import Delivery, DeliveryState
+from jobdeck.people import Permission
 from jobdeck.store import deliveries as store
 from jobdeck.store import webhooks
 from jobdeck.store.outbox import Resend, resend
@@ -28,6 +30,7 @@ class DeliveriesApi:
     def __init__(self, session: Session) -> None:
         self._session = session
 
+    @needs(Permission.JOBS_READ)
     async def list(
         self,
         *,
@@ -45,6 +48,7 @@ class DeliveriesApi:
         chosen = None if state is None else DeliveryState(state)
         return await self._session.read(store.list_deliveries, run_id=run_id, state=chosen, limit=limit)
 
+    @needs(Permission.JOBS_READ)
     async def resolve(self, text: str) -> UUID:
         """An id, or a part of 4 characters or more. Raises NotFound, ValidationError."""
         part = parse_part("msg", text)
@@ -58,6 +62,7 @@ class DeliveriesApi:
             raise ValidationError(f"{clean(text, 60)!r} stands for several: {shown}", field="id")
         return found[0]
 
+    @needs(Permission.JOBS_READ)
     async def show(self, delivery_id: UUID) -> Delivery:
         """One with what it says. Raises NotFound."""
         found = await self._session.read(store.find_delivery, delivery_id)
@@ -66,6 +71,7 @@ class DeliveriesApi:
             raise NotFound(f"no delivery {shown} in this team; see: jobdeck deliveries list")
         return found
 
+    @acts("delivery.resend", Permission.JOBS_WRITE)
     async def resend(self, delivery_id: UUID) -> Delivery:
         """Try it again now, under the same id and with as many tries as a new one has. Raises NotFound, Conflict."""
         await self._session.database.write(resend, Resend(self._session.scope.team_id, delivery_id))
@@ -95,11 +101,13 @@ class WebhooksApi:
     def __init__(self, session: Session) -> None:
         self._session = session
 
+    @needs(Permission.JOBS_READ)
     async def list(self) -> Webhooks:
         """For what there are secrets, and which endpoints want no more."""
         secrets = await self._session.read(webhooks.list_secrets)
         return Webhooks(secrets, await self._session.read(webhooks.list_disabled))
 
+    @acts("webhook.rotate", Permission.ADMIN)
     async def rotate(
         self, job_id: UUID | None = None, *, secret: str | None = None, drop_old: bool = False
     ) -> NewSecret:
@@ -112,6 +120,7 @@ class WebhooksApi:
         item = webhooks.Rotate(session.scope.team_id, job_id, chosen, session.actor, drop_old)
         return NewSecret(chosen, await session.database.write(webhooks.rotate, item))
 
+    @acts("webhook.enable", Permission.JOBS_WRITE)
     async def enable(self, shown: str) -> UUID:
         """Let notifications go to an endpoint again. Raises NotFound, ValidationError."""
         item = webhooks.EnableEndpoint(self._session.scope.team_id, parse_id("hook", shown))

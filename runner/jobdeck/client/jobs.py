@@ -205,6 +205,7 @@ class JobsApi:
         await self._session.database.write(store.switch_jobs, [item])
         return await self.show(job_id)
 
+    @acts("job.depend", Permission.JOBS_WRITE)
     async def depend(self, job_id: UUID, on_id: UUID, condition: Condition = Condition.COMPLETED) -> Job:
         """Let the job start after another one, when a run of that has ended so; after all that it depends on.
 
@@ -213,6 +214,7 @@ class JobsApi:
         await self._chains.change([(await self.show(job_id), ((on_id, condition),), ())])
         return await self.show(job_id)
 
+    @acts("job.undepend", Permission.JOBS_WRITE)
     async def undepend(self, job_id: UUID, on_id: UUID) -> Job:
         """Let the job start without the other one. Raises NotFound where it did not depend on it."""
         job = await self.show(job_id)
@@ -221,11 +223,13 @@ class JobsApi:
         await self._chains.change([(job, (), (on_id,))])
         return await self.show(job_id)
 
+    @needs(Permission.JOBS_READ)
     async def health(self, job_id: UUID, *, window: timedelta = WEEK) -> Health:
         """How the runs went that were made in the window. Raises NotFound, ValidationError."""
         await self.show(job_id)
         return await self._session.read(statistics.health, job_id, window=checked_window(window))
 
+    @needs(Permission.JOBS_READ)
     async def history(
         self, job_id: UUID, *, limit: int = limits.PAGE_DEFAULT, cursor: str | None = None
     ) -> RunPage:

@@ -6,11 +6,13 @@ from datetime import timedelta
 from typing import TypeAlias
 
 from jobdeck import limits
+from jobdeck.client.guard import acts, needs
 from jobdeck.client.jobs import JobsApi
 from jobdeck.client.options import checked_queue, checked_reason
 from jobdeck.client.session import Session
 from jobdeck.errors import ValidationError
 from jobdeck.model import Pause
+from jobdeck.people import Permission
 from jobdeck.states import PauseKind
 from jobdeck.store.control import pauses
 from jobdeck.text import clean
@@ -26,6 +28,7 @@ class PausesApi:
         self._session = session
         self._jobs = jobs
 
+    @needs(Permission.JOBS_READ)
     async def list(self) -> Pauses:
         """What holds runs of the team back, the widest first."""
         scope = self._session.scope
@@ -34,6 +37,7 @@ class PausesApi:
             lambda conn: pauses.list_pauses(conn, database.now_of(conn), scope.team_id)
         )
 
+    @acts("pause.start", Permission.JOBS_WRITE)
     async def pause(
         self, kind: str, name: str = "", *, reason: str | None = None, span: timedelta | None = None
     ) -> Pause:
@@ -44,12 +48,21 @@ class PausesApi:
         if span is not None and not 0 < span.total_seconds() <= limits.DELAY_MAX:
             raise ValidationError("a pause lasts more than 0s and at most 366d", field="for")
         target = await self._target(kind, name)
+        await self._check_reach(target)
         item = pauses.MakePause(target, self._session.actor, checked_reason(reason), span)
         return await self._session.database.write(pauses.pause, item)
 
+    @acts("pause.end", Permission.JOBS_WRITE)
     async def resume(self, kind: str, name: str = "") -> Pause:
         """End a pause; it is the answer. Raises ValidationError, NotFound, and Conflict for what is not paused."""
-        return await self._session.database.write(pauses.resume, await self._target(kind, name))
+        target = await self._target(kind, name)
+        await self._check_reach(target)
+        return await self._session.database.write(pauses.resume, target)
+
+    async def _check_reach(self, target: pauses.Target) -> None:
+        # What holds for all teams is no matter of one team's operators.
+        if target.kind is PauseKind.ALL:
+            await self._session.guard.check(self._session, Permission.ADMIN)
 
     async def _target(self, kind: str, name: str) -> pauses.Target:
         if kind not in set(PauseKind):

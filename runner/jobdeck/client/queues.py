@@ -10,10 +10,12 @@ from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from jobdeck import jsonio, limits
+from jobdeck.client.guard import acts, needs
 from jobdeck.client.options import checked_queue, ranged
 from jobdeck.client.session import Session
 from jobdeck.clock import from_us
 from jobdeck.errors import NotFound, NotParked, ValidationError
+from jobdeck.people import Permission
 from jobdeck.pull import AckReply, ClaimedWork, ExtendReply, Queue, new_token, token_hash
 from jobdeck.retry import Backoff
 from jobdeck.secret import masked, redact
@@ -39,6 +41,7 @@ class QueuesApi:
     def __init__(self, session: Session) -> None:
         self._session = session
 
+    @acts("queue.create", Permission.JOBS_WRITE)
     async def create(self, name: str, *, pull: bool = False, description: str = "") -> Queue:
         """Declare a queue; workers never take runs of a `pull` queue. Raises ValidationError, Conflict."""
         session, words = self._session, checked_description(description)
@@ -46,10 +49,12 @@ class QueuesApi:
         await session.database.write(queues.create_queue, item)
         return await self.show(name)
 
+    @needs(Permission.JOBS_READ)
     async def list(self) -> Queues:
         """By name: what is declared, and what has runs that have not ended."""
         return await self._session.read(queues.list_queues)
 
+    @needs(Permission.JOBS_READ)
     async def show(self, name: str) -> Queue:
         """One of them. Raises NotFound."""
         found = await self._session.read(queues.list_queues, checked_queue(name))
@@ -57,6 +62,7 @@ class QueuesApi:
             raise NotFound(f"no queue {name!r} in this team")
         return found[0]
 
+    @acts("queue.limit", Permission.JOBS_WRITE)
     async def limit(self, name: str, most: int | None) -> Queue:
         """At most so many runs of it run at a time; None: no limit. Declares the queue. Raises ValidationError."""
         if most is not None:
@@ -66,11 +72,13 @@ class QueuesApi:
         await session.database.write(queues.limit_queue, item)
         return await self.show(name)
 
+    @acts("queue.delete", Permission.JOBS_WRITE)
     async def delete(self, name: str) -> None:
         """Forget a declared queue. Raises NotFound, Conflict where runs wait in it."""
         item = queues.DropQueue(self._session.scope.team_id, checked_queue(name))
         await self._session.database.write(queues.delete_queue, item)
 
+    @needs(Permission.JOBS_WRITE)
     async def claim(
         self,
         queue: str,
@@ -117,6 +125,7 @@ class QueuesApi:
         spec = self._session.local_spec(job_type)
         return Backoff() if spec is None else spec.backoff
 
+    @needs(Permission.JOBS_WRITE)
     async def extend(
         self, run_id: UUID, token: str, visibility: timedelta | float = limits.VISIBILITY
     ) -> ExtendReply:
@@ -126,6 +135,7 @@ class QueuesApi:
         )
         return await self._session.database.write(pull.extend, item)
 
+    @needs(Permission.JOBS_WRITE)
     async def complete(self, run_id: UUID, token: str, result: Any = None) -> AckReply:
         """End a run well. Raises NotFound, StaleLease, and ValidationError for a result that cannot be stored."""
         text = None
@@ -134,6 +144,7 @@ class QueuesApi:
             text = jsonio.dumps(masked(result), what="result", limit=limits.RESULT_BYTES)
         return await self._ack(run_id, token, Ending(AttemptOutcome.COMPLETED, result=text))
 
+    @needs(Permission.JOBS_WRITE)
     async def fail(
         self,
         run_id: UUID,

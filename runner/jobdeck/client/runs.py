@@ -60,10 +60,12 @@ class RunsApi(RunsWithin):
         session = self._session
         return Decide(session.scope.team_id, run_id, session.actor, reason, seen, own=session.own_approvals)
 
+    @acts("run.pin", Permission.JOBS_WRITE)
     async def pin(self, run_id: UUID, *, reason: str | None = None) -> Run:
         """Keep a run for good, whatever is pruned. Raises NotFound."""
         return await self._pin(run_id, pinned=True, reason=reason)
 
+    @acts("run.unpin", Permission.JOBS_WRITE)
     async def unpin(self, run_id: UUID, *, reason: str | None = None) -> Run:
         """Let a run go when its time has come. Raises NotFound."""
         return await self._pin(run_id, pinned=False, reason=reason)

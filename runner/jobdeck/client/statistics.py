@@ -5,8 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
+from jobdeck.client.guard import needs
 from jobdeck.client.session import Session
 from jobdeck.errors import ValidationError
+from jobdeck.people import Permission
 from jobdeck.statistics import Grouping, Statistics
 from jobdeck.store import statistics as store
 
@@ -20,6 +22,7 @@ class StatisticsApi:
     def __init__(self, session: Session) -> None:
         self._session = session
 
+    @needs(Permission.JOBS_READ)
     async def team(self, *, window: timedelta = DAY, by: Grouping | None = None) -> Statistics:
         """All runs of the team, and by status, job type or queue. Raises ValidationError for a bad window."""
         return await self._session.read(store.statistics, window=checked_window(window), by=by)

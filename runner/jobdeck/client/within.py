@@ -10,9 +10,11 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
+from jobdeck.client.guard import needs
 from jobdeck.client.making import RunMaking
 from jobdeck.client.options import RunOptions
 from jobdeck.model import NewRun
+from jobdeck.people import Permission
 from jobdeck.store.database import Database
 from jobdeck.store.transaction import Hint
 from jobdeck.store.within import announce, enqueue_within
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 class RunsWithin(RunMaking):
     """How runs are made that exist if and only if somebody else's transaction commits."""
 
+    @needs(Permission.JOBS_WRITE)
     async def enqueue_in(
         self, conn: AsyncConnection, job_type: str, params: Mapping[str, Any] | None = None, **options: Any
     ) -> UUID:
@@ -37,6 +40,7 @@ class RunsWithin(RunMaking):
         loop = asyncio.get_running_loop()
         return await conn.run_sync(lambda sync: self.store_in(sync, new, loop))
 
+    @needs(Permission.JOBS_WRITE)
     async def build(self, job_type: str, params: Mapping[str, Any] | None = None, **options: Any) -> NewRun:
         """A validated run that is not stored yet. Raises UnknownJobType, ValidationError, Forbidden."""
         return await self._built(self._session, job_type, params, RunOptions(**options))

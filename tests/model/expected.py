@@ -14,6 +14,8 @@ from jobdeck.states import Condition, Status
 LEASE_US = 30_500_000
 ENDED = {Status.COMPLETED, Status.FAILED, Status.DEAD, Status.CANCELLED, Status.EXPIRED}
 CRASHES = 3
+RETRY_US = 7_500_000
+"""What a run whose token said that it failed waits for its next attempt."""
 
 
 @dataclass
@@ -34,6 +36,15 @@ class Expected:
     cancel_asked: bool = False
     approval: bool = False
     """It needs one, and nobody has given it."""
+    pulled: bool = False
+    """It is in a pull queue."""
+    token: str | None = None
+    """By which it is held, while it runs; None: a worker has it."""
+    parked: bool = False
+
+    @property
+    def with_worker(self) -> bool:
+        return self.status is Status.RUNNING and self.token is None
 
     @property
     def ended(self) -> bool:
@@ -63,7 +74,7 @@ class World:
     def claim(self, run: Expected, now: int) -> None:
         """A worker takes a run."""
         run.status, run.fence, run.lease_until = Status.RUNNING, run.fence + 1, now + LEASE_US
-        run.expires_at = None
+        run.expires_at, run.token, run.parked = None, None, False
 
     def complete(self, run: Expected) -> None:
         """Its handler returned, whoever has asked for a cancel meanwhile."""
@@ -91,6 +102,9 @@ class World:
 
     def crash(self, run: Expected, now: int) -> None:
         """Its lease has run out, and somebody has seen that."""
+        if run.parked:
+            self.fail(run, now + RETRY_US)
+            return
         if run.cancel_asked:
             self.end(run, Status.CANCELLED)
             return
@@ -101,8 +115,8 @@ class World:
             run.status, run.due_at = Status.PENDING, now
 
     def cancel(self, run: Expected) -> None:
-        """Somebody wants it to stop."""
-        if run.status is Status.RUNNING:
+        """Somebody wants it to stop; nobody would tell one that is parked."""
+        if run.status is Status.RUNNING and not run.parked:
             run.cancel_asked = True
         else:
             run.cancel_asked = True

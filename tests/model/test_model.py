@@ -1,8 +1,8 @@
 """Any order of acts on runs leads where a small model says, on both databases, and no act leaves the table.
 
 Hypothesis makes up the acts: runs with and without approval, time to live and others to wait for; claims, beats, ends
-of every kind by the right worker and by one that has lost its lease, crashes, cancels, decisions, retries, and the
-clock. After every act all runs, leases, waits and counts are compared.
+of every kind by the right worker and by one that has lost its lease, crashes, cancels, decisions, retries, what
+holders of tokens do (`token_rules`), and the clock. After every act all runs, leases, waits and counts are compared.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, invariant, rule, run_state_machine_as_test
 
 from jobdeck.errors import Conflict, JobdeckError, NotCancellable, StaleLease
 from jobdeck.model import RunExtras
@@ -32,11 +32,14 @@ from jobdeck.store.expiry import Expire, expire
 from jobdeck.store.finish import Finish, finish
 from jobdeck.store.leases import Beat, beat
 from jobdeck.store.open import database_of
+from jobdeck.store.queues import NewQueue, create_queue
 from jobdeck.store.schema import attempts, leases, run_waits, runs
 from jobdeck.verdict import Ending
 from tests.databases import PostgresCopies
 from tests.model.expected import LEASE_US, Expected, World
+from tests.model.token_rules import TokenRules
 from tests.store.deck import WORKER, Deck, team_of
+from tests.store.pulling import QUEUE
 
 _ENDS = {
     "complete": AttemptOutcome.COMPLETED,
@@ -49,7 +52,7 @@ _ENDS = {
 T = TypeVar("T")
 
 
-class Machine(RuleBasedStateMachine):
+class Machine(TokenRules):
     """One team on a fresh database, and the model of it."""
 
     fresh: ClassVar[Callable[[], str]]
@@ -72,6 +75,8 @@ class Machine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.do(self.database.open())
         self.deck = self.do(team_of(self.database, "acme"))
+        queue = NewQueue(self.deck.scope.team_id, QUEUE, pull=True, description="", actor="ann")
+        self.do(self.database.write(create_queue, queue))
         # The clock stands still between the acts, so that the model knows it.
         self.database.offset_us = 0
         self.base = self.do(self.deck.now())
@@ -101,10 +106,17 @@ class Machine(RuleBasedStateMachine):
     @rule(
         approval=st.booleans(), ttl=st.sampled_from([None, None, 40.5, 400.5]), delay=st.sampled_from([0, 0, 0, 60.5]),
         most=st.integers(1, 3), on=st.lists(st.integers(0, 30), max_size=2),
-        condition=st.sampled_from(list(Condition)),
+        condition=st.sampled_from(list(Condition)), pulled=st.booleans(),
     )  # fmt: skip
     def enqueue(
-        self, approval: bool, ttl: float | None, delay: float, most: int, on: list[int], condition: Condition
+        self,
+        approval: bool,
+        ttl: float | None,
+        delay: float,
+        most: int,
+        on: list[int],
+        condition: Condition,
+        pulled: bool,
     ) -> None:
         now = self.now()
         others = {run.id: run for index in on if (run := self.some(index)) is not None}
@@ -114,6 +126,7 @@ class Machine(RuleBasedStateMachine):
             after=tuple((run_id, condition) for run_id in others),
         )
         new = self.deck.new_run(max_attempts=most, delay=timedelta(seconds=delay), extras=extras)
+        new = new._replace(queue=QUEUE if pulled else new.queue)
         try:
             self.do(self.deck.enqueue(**new._asdict()))
         except Conflict:
@@ -133,13 +146,14 @@ class Machine(RuleBasedStateMachine):
             None if ttl is None else now + int(ttl * 1_000_000),
             {run.id: condition for run in others.values() if not run.ended},
             approval=approval,
+            pulled=pulled,
         )
         self.tick()
 
     @rule(limit=st.integers(1, 4))
     def claim(self, limit: int) -> None:
         now = self.now()
-        ready = [run for run in self.world.runs.values() if run.ready(now)]
+        ready = [run for run in self.world.runs.values() if run.ready(now) and not run.pulled]
         found = self.do(self.deck.claim(limit, lease=LEASE_US / 1_000_000))
         assert len(found) == min(limit, len(ready))
         assert {run.id for run in found} <= {run.id for run in ready}
@@ -159,7 +173,7 @@ class Machine(RuleBasedStateMachine):
         run = self.world.runs[key[0]]
         ending = Ending(_ENDS[how], retry_in_us=int(wait * 1_000_000) if how in ("fail", "snooze") else None)
         (result,) = self.do(self.database.write_many(finish, [Finish(*key, ending)]))
-        if run.status is not Status.RUNNING or run.fence != key[1]:
+        if not run.with_worker or run.fence != key[1]:
             assert isinstance(result, StaleLease)
             return
         assert not isinstance(result, JobdeckError)
@@ -179,7 +193,7 @@ class Machine(RuleBasedStateMachine):
         running = [run for run in self.world.runs.values() if run.status is Status.RUNNING]
         item = Beat(WORKER, tuple(run.id for run in running), LEASE_US, False, len(running), 0, "live")
         kept = {each.run_id for each in self.do(self.database.write(beat, item))}
-        assert kept == {run.id for run in running if run.lease_until > now}
+        assert kept == {run.id for run in running if run.with_worker and run.lease_until > now}
         for run in running:
             if run.id in kept:
                 run.lease_until = now + LEASE_US

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Self
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import ErrorDetails
 
 from jobdeck import jsonio, limits
 from jobdeck.cron import CronSchedule, ExecutionWindow
@@ -266,15 +267,27 @@ def _fits(value: dict[str, Any], what: str, limit: int) -> dict[str, Any]:
     return value
 
 
+def _given(item: ErrorDetails) -> str:
+    """What was given instead, where the message does not say it and a line has room for it."""
+    value = item["input"]
+    if item["type"] in ("string_too_long", "string_pattern_mismatch"):
+        return (
+            f", not {len(value):,} characters"
+            if len(value) > limits.SLUG_CHARS
+            else f", not {clean(value)!r}"
+        )
+    return f", not {value}" if isinstance(value, int | float) and abs(value) <= 2**53 else ""
+
+
 def parse_definition(facts: Mapping[str, Any]) -> JobDefinition:
     """The definition of these facts. Raises ValidationError with one line that names every wrong field."""
     try:
         return JobDefinition.model_validate(dict(facts))
     except pydantic.ValidationError as error:
         problems = []
-        for item in error.errors(include_url=False, include_input=False)[:5]:
+        for item in error.errors(include_url=False)[:5]:
             place = ".".join(str(part) for part in item["loc"]) or "definition"
-            problems.append(f"{place}: {item['msg'].removeprefix('Value error, ')}")
+            problems.append(f"{place}: {item['msg'].removeprefix('Value error, ')}{_given(item)}")
         more = error.error_count() - len(problems)
         words = "; ".join(problems) + (f"; and {more} more" if more > 0 else "")
         raise ValidationError(words, field=problems[0].split(":")[0]) from None

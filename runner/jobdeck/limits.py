@@ -29,6 +29,8 @@ REASON_CHARS: Final = 512
 FILTER_CHARS: Final = 512
 TAGS: Final = 32
 TAG_CHARS: Final = 128
+TAGS_BYTES: Final = TAGS * 2 * TAG_CHARS * 12
+"""Room for all of them: a character that no terminal may see is stored as ten, two of them escaped."""
 KEY_CHARS: Final = 256
 URL_CHARS: Final = 2_048
 

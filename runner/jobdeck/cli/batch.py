@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from jobdeck.client import Client
 
 # Params, and room for the options beside them.
-_LINE_BYTES = limits.PARAMS_BYTES + 2 * limits.METADATA_BYTES
+_LINE_BYTES = limits.PARAMS_BYTES + limits.METADATA_BYTES + limits.TAGS_BYTES
 _DURATIONS = ("delay", "ttl", "timeout", "dedupe_window")
 _AS_IT_IS = (
     "queue", "priority", "max_attempts", "name", "tags", "metadata", "notify", "debug_mode", "requires_approval",

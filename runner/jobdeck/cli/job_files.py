@@ -14,6 +14,8 @@ from jobdeck.model import DependsOn, Job, JobSpec
 from jobdeck.states import Condition
 
 _FILE_BYTES = 16 * limits.MIB
+# A definition, and room for the slug beside it.
+_LINE_BYTES = limits.DEFINITION_BYTES + limits.KIB
 
 
 def read_files(paths: Sequence[Path]) -> list[JobSpec]:
@@ -74,7 +76,7 @@ def read_lines(path: Path) -> list[JobSpec]:
     for number, line in enumerate(_text(path).split("\n"), 1):
         if not line.strip():
             continue
-        facts = jsonio.loads(line, what=f"line {number}", limit=limits.DEFINITION_BYTES)
+        facts = jsonio.loads(line, what=f"line {number}", limit=_LINE_BYTES)
         slug = facts.pop("slug", None) if isinstance(facts, dict) else None
         if not isinstance(slug, str):
             raise ValidationError(f"line {number} is no JSON object with a slug", field="file")

@@ -17,7 +17,8 @@ def check_filter(chosen: RunFilter) -> None:
             continue
         if len(value) > limits.FILTER_CHARS:
             raise ValidationError(
-                f"{name} of a filter has at most {limits.FILTER_CHARS} characters", field=name
+                f"{name} of a filter has at most {limits.FILTER_CHARS} characters, not {len(value):,}",
+                field=name,
             )
         jsonio.check(value, what=name)
     for name in ("since", "until"):

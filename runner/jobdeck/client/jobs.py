@@ -112,7 +112,10 @@ class JobsApi:
         """Jobs of the team by slug."""
         chosen = chosen or JobFilter()
         if chosen.text is not None and len(chosen.text) > limits.FILTER_CHARS:
-            raise ValidationError(f"a filter has at most {limits.FILTER_CHARS} characters", field="text")
+            raise ValidationError(
+                f"text of a filter has at most {limits.FILTER_CHARS} characters, not {len(chosen.text):,}",
+                field="text",
+            )
         team_id = self._session.scope.team_id
         return await self._session.database.read(store.list_jobs, team_id, chosen)
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from jobdeck import jsonio, limits
-from jobdeck.durations import MAX_YEAR, MIN_YEAR
+from jobdeck.durations import MAX_YEAR, MIN_YEAR, format_duration
 from jobdeck.errors import ValidationError
 from jobdeck.model import RunExtras
 from jobdeck.retry import Backoff, checked
@@ -106,7 +106,9 @@ def _ttl(options: RunOptions) -> timedelta | None:
     if ttl is None:
         return None
     if not 0 < ttl.total_seconds() <= limits.TTL_MAX:
-        raise ValidationError("a time to live is more than 0s and at most 366d", field="ttl")
+        raise ValidationError(
+            f"a time to live is more than 0s and at most 366d, not {format_duration(ttl)}", field="ttl"
+        )
     if options.delay is not None and options.delay >= ttl:
         raise ValidationError("its time to live would be over before it is due", field="ttl")
     return ttl
@@ -129,7 +131,10 @@ def _window(options: RunOptions) -> timedelta | None:
     if options.dedupe_key is None:
         raise ValidationError("a dedupe window needs a dedupe key", field="dedupe_window")
     if not 0 < window.total_seconds() <= limits.DEDUPE_WINDOW_MAX:
-        raise ValidationError("a dedupe window is more than 0s and at most 366d", field="dedupe_window")
+        raise ValidationError(
+            f"a dedupe window is more than 0s and at most 366d, not {format_duration(window)}",
+            field="dedupe_window",
+        )
     return window
 
 
@@ -153,7 +158,9 @@ def _on_conflict(options: RunOptions, single_flight: bool) -> OnConflict | None:
 
 def _after(after: Sequence[tuple[UUID, Condition]]) -> tuple[tuple[UUID, Condition], ...]:
     if len(after) > limits.AFTER_RUNS:
-        raise ValidationError(f"a run waits for at most {limits.AFTER_RUNS} others", field="after")
+        raise ValidationError(
+            f"a run waits for at most {limits.AFTER_RUNS} others, not {len(after)}", field="after"
+        )
     if len({run_id for run_id, _ in after}) < len(after):
         raise ValidationError("a run to wait for is named once", field="after")
     return tuple(after)
@@ -182,7 +189,8 @@ def checked_queue(queue: str) -> str:
     """The name of a queue. Raises ValidationError."""
     if not re.fullmatch(limits.QUEUE_PATTERN, queue):
         raise ValidationError(
-            f"queue {clean(queue, 60)!r} may have letters, digits, '-' and '_', at most {limits.QUEUE_CHARS}",
+            f"queue {clean(queue, 60)!r} may have letters, digits, '-' and '_', at most {limits.QUEUE_CHARS}, "
+            f"not {len(queue):,} characters",
             field="queue",
         )
     return queue
@@ -205,7 +213,9 @@ def checked_due(delay: timedelta | None, at: datetime | None) -> timedelta | Non
     if delay is not None and at is not None:
         raise ValidationError("give either a delay or a time, not both", field="delay")
     if delay is not None and not 0 <= delay.total_seconds() <= limits.DELAY_MAX:
-        raise ValidationError("a delay lies between 0s and 366d", field="delay")
+        raise ValidationError(
+            f"a delay lies between 0s and 366d, not {format_duration(delay)}", field="delay"
+        )
     if at is not None and at.tzinfo is None:
         raise ValidationError("a time needs a time zone", field="at")
     if at is not None and not MIN_YEAR <= at.year <= MAX_YEAR:
@@ -216,7 +226,9 @@ def checked_due(delay: timedelta | None, at: datetime | None) -> timedelta | Non
 def checked_timeout(seconds: float) -> float:
     """Raises ValidationError."""
     if not 0 <= seconds <= limits.TIMEOUT_MAX:
-        raise ValidationError(f"a timeout lies between 0s (none) and {limits.TIMEOUT_MAX}s", field="timeout")
+        raise ValidationError(
+            f"a timeout lies between 0s (none) and {limits.TIMEOUT_MAX}s, not {seconds:g}s", field="timeout"
+        )
     return seconds
 
 
@@ -224,13 +236,15 @@ def tags_json(tags: Mapping[str, str] | None) -> str | None:
     """Tags as they are stored. Raises ValidationError."""
     if not tags:
         return None
-    if len(tags) > limits.TAGS or any(len(part) > limits.TAG_CHARS for pair in tags.items() for part in pair):
+    longest = max(len(part) for pair in tags.items() for part in pair)
+    if len(tags) > limits.TAGS or longest > limits.TAG_CHARS:
         raise ValidationError(
-            f"at most {limits.TAGS} tags of at most {limits.TAG_CHARS} characters each", field="tags"
+            f"at most {limits.TAGS} tags of at most {limits.TAG_CHARS} characters each, "
+            f"not {len(tags):,} of up to {longest:,}",
+            field="tags",
         )
-    return jsonio.dumps(
-        {clean(key): clean(value) for key, value in tags.items()}, what="tags", limit=limits.METADATA_BYTES
-    )
+    inert = {clean(key): clean(value) for key, value in tags.items()}
+    return jsonio.dumps(inert, what="tags", limit=limits.TAGS_BYTES)
 
 
 def metadata_json(metadata: Mapping[str, Any] | None) -> str | None:
@@ -245,5 +259,7 @@ def checked_reason(reason: str | None) -> str | None:
     if reason is None:
         return None
     if len(reason) > limits.REASON_CHARS:
-        raise ValidationError(f"a reason has at most {limits.REASON_CHARS} characters", field="reason")
+        raise ValidationError(
+            f"a reason has at most {limits.REASON_CHARS} characters, not {len(reason):,}", field="reason"
+        )
     return clean(reason)

@@ -8,7 +8,7 @@ from jobdeck.client.guard import acts, needs
 from jobdeck.client.session import Session
 from jobdeck.errors import NotFound, ValidationError
 from jobdeck.ids import new_id
-from jobdeck.limits import NAME_CHARS, SLUG_PATTERN, SYSTEM_TEAM
+from jobdeck.limits import NAME_CHARS, SLUG_CHARS, SLUG_PATTERN, SYSTEM_TEAM
 from jobdeck.model import Project, Team
 from jobdeck.people import Permission, unknown_team
 from jobdeck.store import scopes
@@ -86,7 +86,8 @@ def checked_slug(slug: str, what: str) -> str:
     """A slug as it may stand in paths and lists. Raises ValidationError."""
     if not re.fullmatch(SLUG_PATTERN, slug):
         raise ValidationError(
-            f"{what} {slug[:70]!r} is not a slug: lower-case letters, digits, '-' and '_', at most 64",
+            f"{what} {slug[:70]!r} is not a slug: lower-case letters, digits, '-' and '_', at most {SLUG_CHARS}, "
+            f"not {len(slug):,} characters",
             field="slug",
         )
     return slug

@@ -1,0 +1,20 @@
+"""What the tests of the capabilities share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.deck import Deck, deck_at
+
+
+@pytest.fixture
+def deck(database_url: str, tmp_path: Path) -> Iterator[Deck]:
+    """jobdeck on a fresh, migrated database; its commands are those of `bob`."""
+    folder = tmp_path / "data"
+    folder.mkdir(mode=0o700)
+    with deck_at(database_url, folder) as made:
+        made.settings["JOBDECK_ACTOR"] = "bob"
+        yield made

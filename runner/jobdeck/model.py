@@ -384,6 +384,8 @@ class Run:
     job: str | None = None
     """Slug of the saved job it is of."""
     job_version: int | None = None
+    schedule_id: UUID | None = None
+    """The schedule that made it."""
     environment: str | None = None
     backoff: Mapping[str, Any] | None = None
     """Its own, where it has one instead of its job type's."""
@@ -483,6 +485,10 @@ class RunFilter:
     until: datetime | None = None
     text: str | None = None
     """A substring of the job type, the name or the last message of an ended attempt, case-insensitive."""
+    trigger_type: str | None = None
+    """How it was made: immediate, delayed, scheduled …"""
+    job_id: UUID | None = None
+    """Only runs of this saved job."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,6 +103,7 @@ def test_a_schedule_fires_by_itself(deck: Deck) -> None:
     (run,) = deck.until(lambda: deck.json("runs", "list", "--type", "noop", "--status", "completed")["runs"])
     assert (run["trigger_type"], run["triggered_by"]) == ("scheduled", "schedule:tick")
     assert run["scheduled_at"] == job["next_fire_at"]
+    assert deck.show(run["id"])["schedule_id"] == job["schedule_id"]
     assert deck.run("jobs", "disable", "tick").returncode == 0
     assert deck.json("jobs", "show", "tick")["next_fire_at"] is None
 

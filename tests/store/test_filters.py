@@ -104,13 +104,17 @@ async def test_each_filter_alone_and_all_together(deck: Deck) -> None:
     await deck.enqueue(name="type", job_type="mail")
     await deck.enqueue(name="queue", queue="slow")
     await deck.enqueue(name="category", category="export")
+    await deck.enqueue(name="trigger", trigger_type="delayed", job_type="wait")
     await deck.enqueue(name="no project", project_id=None)
+    assert await names(deck, trigger_type="delayed") == ["trigger"]
+    assert await names(deck, trigger_type="delay") == []
     assert await names(deck, job_type="mail") == ["type"]
     assert await names(deck, queue="slow") == ["queue"]
     assert await names(deck, category="export") == ["category"]
-    assert await names(deck, project="main") == ["category", "queue", "type", "plain"]
+    assert await names(deck, project="main") == ["trigger", "category", "queue", "type", "plain"]
     assert await names(deck, project="mai") == await names(deck, job_type="Mail") == []
     together = {"job_type": "sync", "queue": "default", "category": "sync", "project": "main"}
+    together |= {"trigger_type": "immediate"}
     assert await names(deck, **together, statuses=frozenset({Status.PENDING})) == ["plain"]
     assert await names(deck, **together, statuses=frozenset({Status.RUNNING})) == []
 

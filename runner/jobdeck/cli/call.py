@@ -34,6 +34,8 @@ class Call:
     project: str | None = None
     config: Path | None = None
     open_client: OpenClient = field(default=open_real_client)
+    epoch_ms: bool = False
+    """Whether times in JSON are numbers."""
 
     @cached_property
     def settings(self) -> Settings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Concatenate, ParamSpec
@@ -16,6 +17,12 @@ P = ParamSpec("P")
 
 COMMON: dict[str, tuple[Any, Any]] = {
     "json": (Annotated[bool, typer.Option("--json", help="Print JSON for programs.")], False),
+    "epoch_ms": (
+        Annotated[
+            bool, typer.Option("--epoch-ms", help="In JSON: times as milliseconds since 1970, not as text.")
+        ],
+        False,
+    ),
     "team": (Annotated[str | None, typer.Option("--team", metavar="NAME", help="Team to work in.")], None),
     "project": (Annotated[str | None, typer.Option("--project", metavar="NAME", help="Project.")], None),
     "config": (
@@ -46,7 +53,8 @@ def with_common(function: Callable[..., None]) -> Callable[..., None]:
         common = {key: given.pop(key) for key in COMMON}
         base: Call = ctx.obj
         ctx.obj = replace(base, **{key: value for key, value in common.items() if value})
-        function(ctx.obj, **given)
+        with _times(ctx.obj):
+            function(ctx.obj, **given)
 
     own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
     shared = [_keyword(name, *declared) for name, declared in COMMON.items()]
@@ -59,6 +67,14 @@ def with_common(function: Callable[..., None]) -> Callable[..., None]:
     shim.__doc__ = function.__doc__
     shim.__name__ = function.__name__
     return shim
+
+
+def _times(call: Call) -> AbstractContextManager[None]:
+    if not call.epoch_ms:
+        return nullcontext()
+    from jobdeck.cli.json_form import times_in_milliseconds
+
+    return times_in_milliseconds()
 
 
 class _Shim:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from jobdeck.audit import AuditEntry, AuditReport
 from jobdeck.bulk import Bulk
-from jobdeck.cli.human import iso
+from jobdeck.cli import human
+from jobdeck.clock import to_us
 from jobdeck.ids import show_id
 from jobdeck.model import (
     Attempt,
@@ -42,6 +45,24 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 _MILLISECOND = timedelta(milliseconds=1)
+_in_milliseconds: ContextVar[bool] = ContextVar("times_in_milliseconds", default=False)
+
+
+@contextmanager
+def times_in_milliseconds() -> Iterator[None]:
+    """Within the block times are numbers: milliseconds since 1970."""
+    token = _in_milliseconds.set(True)
+    try:
+        yield
+    finally:
+        _in_milliseconds.reset(token)
+
+
+def iso(moment: datetime | None) -> str | int | None:
+    """A time: ISO 8601 in UTC with milliseconds, or a number."""
+    if moment is None or not _in_milliseconds.get():
+        return human.iso(moment)
+    return to_us(moment) // 1_000
 
 
 def run_json(run: Run) -> Json:
@@ -60,6 +81,7 @@ def run_json(run: Run) -> Json:
         "job_id": _id("job", run.job_id),
         "job": run.job,
         "job_version": run.job_version,
+        "schedule_id": _id("sch", run.schedule_id),
         "environment": run.environment,
         "backoff": run.backoff,
         "lineage_depth": run.lineage_depth,

@@ -54,6 +54,9 @@ def build(open_client: OpenClient = open_real_client) -> typer.Typer:
     def root(
         ctx: typer.Context,
         json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+        epoch_ms: Annotated[
+            bool, typer.Option("--epoch-ms", help="In JSON: times as milliseconds since 1970, not as text.")
+        ] = False,
         team: Annotated[str | None, typer.Option("--team", metavar="NAME", help="Team to work in.")] = None,
         project: Annotated[str | None, typer.Option("--project", metavar="NAME", help="Project.")] = None,
         config: Annotated[
@@ -72,7 +75,7 @@ def build(open_client: OpenClient = open_real_client) -> typer.Typer:
             typer.Option("--filter", metavar="FILTER", help="Console only: begin with this filter."),
         ] = None,
     ) -> None:
-        ctx.obj = Call(json, debug, team, project, config, open_client)
+        ctx.obj = Call(json, debug, team, project, config, open_client, epoch_ms)
         if version:
             _print_version()
         elif ctx.invoked_subcommand is None:

@@ -45,6 +45,13 @@ def list_runs(
     in_project: Annotated[
         str | None, typer.Option("--in-project", metavar="NAME", help="Only runs of this project.")
     ] = None,
+    trigger_type: Annotated[
+        str | None,
+        typer.Option("--trigger", metavar="KIND", help="How it was made: immediate, delayed, scheduled …"),
+    ] = None,
+    job: Annotated[
+        str | None, typer.Option("--job", metavar="SLUG", help="Only runs of this saved job.")
+    ] = None,
     since: Annotated[str | None, typer.Option("--since", metavar="1h|TIME", help="Made after this.")] = None,
     until: Annotated[str | None, typer.Option("--until", metavar="1h|TIME", help="Made before this.")] = None,
     text: Annotated[
@@ -56,10 +63,18 @@ def list_runs(
     ] = None,
 ) -> None:
     """Show runs of the team, newest first."""
+    from dataclasses import replace
+
     from jobdeck.cli.options import run_filter
 
     chosen = run_filter(status or [], group, job_type, queue, category, in_project, since, until, text)
-    _print_page(call, call.ask(lambda client: client.runs.find(chosen, limit=limit, cursor=cursor)), chosen)
+
+    async def work(client: Client) -> tuple[RunPage, RunFilter]:
+        job_id = None if job is None else await client.jobs.resolve(job)
+        wanted = replace(chosen, trigger_type=trigger_type, job_id=job_id)
+        return await client.runs.find(wanted, limit=limit, cursor=cursor), wanted
+
+    _print_page(call, *call.ask(work))
 
 
 def _print_page(call: Call, page: RunPage, chosen: RunFilter) -> None:

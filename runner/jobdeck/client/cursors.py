@@ -40,8 +40,9 @@ def decode(cursor: str, scope: TeamScope, chosen: RunFilter, of: str = "") -> Ru
 
 def _seal(key: bytes, scope: TeamScope, chosen: RunFilter, of: str) -> bytes:
     # Without since and until: a filter like `--since 1h` moves from page to page and is the same list.
-    names = ("job_type", "queue", "category", "project", "text")
+    names = ("job_type", "queue", "category", "project", "trigger_type", "text")
     parts = [scope.team_id.hex, sorted(chosen.statuses), *(getattr(chosen, name) for name in names)]
+    parts.append(chosen.job_id.hex if chosen.job_id else None)
     if of:
         parts.append(of)
     return hashlib.sha256(key + json.dumps(parts).encode()).digest()[:_SEAL_BYTES]

@@ -6,7 +6,7 @@ from jobdeck import jsonio, limits
 from jobdeck.errors import ValidationError
 from jobdeck.model import RunFilter
 
-_TEXTS = ("job_type", "queue", "category", "project", "text")
+_TEXTS = ("job_type", "queue", "category", "project", "trigger_type", "text")
 
 
 def check_filter(chosen: RunFilter) -> None:

@@ -111,6 +111,10 @@ def _tests(differences: Differences, chosen: RunFilter) -> Iterator[Condition]:
         yield runs.c.queue == chosen.queue
     if chosen.category is not None:
         yield runs.c.category == chosen.category
+    if chosen.trigger_type is not None:
+        yield runs.c.trigger_type == chosen.trigger_type
+    if chosen.job_id is not None:
+        yield runs.c.job_id == chosen.job_id
     if chosen.text:
         searched = (runs.c.job_type, runs.c.name, runs.c.message)
         yield or_(*(differences.contains(column, chosen.text) for column in searched))

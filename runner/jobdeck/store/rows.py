@@ -83,7 +83,7 @@ class _RunRow(NamedTuple):
 
 _SELDOM: Final = (
     "approved_at", "approved_by", "idempotency_key", "dedupe_key", "concurrency_key", "continuation_of",
-    "lineage_depth", "backoff", "job_id", "job_version", "environment", "callback_url",
+    "lineage_depth", "backoff", "job_id", "job_version", "schedule_id", "environment", "callback_url",
 )  # fmt: skip
 _WIDE: Final = (*_SELDOM, "params", "result", "traceback", "tags", "metadata")
 

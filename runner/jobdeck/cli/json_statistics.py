@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from jobdeck.cli.human import iso
-from jobdeck.cli.json_form import Json, run_row_json
+from jobdeck.cli.json_form import Json, iso, run_row_json
 from jobdeck.model import RunPage
 from jobdeck.statistics import Health, Outcomes, Statistics
 

@@ -91,14 +91,15 @@ def decide(ending: Ending, facts: Facts) -> Verdict:
 
 
 def _after_crash(kind: FailureKind | None, facts: Facts) -> Verdict:
-    crashes = facts.crash_count + 1
+    crashes = max(facts.crash_count, 0) + 1
     if crashes >= limits.CRASH_BUDGET:
         return Verdict(Status.DEAD, kind, facts.failures, crashes)
     return Verdict(Status.PENDING, None, facts.failures, crashes)
 
 
 def _after_failure(ending: Ending, kind: FailureKind | None, facts: Facts) -> Verdict:
-    failures = facts.failures + 1
+    # Nobody counts below zero: a row that says so would be tried again for ever.
+    failures = max(facts.failures, 0) + 1
     if ending.final or facts.max_attempts == 1:
         return Verdict(Status.FAILED, kind, failures, facts.crash_count)
     if failures >= facts.max_attempts:

@@ -69,6 +69,18 @@ async def work(ctx: Context, params: Work) -> str:
     return params.key
 
 
+@handler("single", single_flight=True)
+async def single(ctx: Context, params: Work) -> str:
+    """Of its type, one run at a time in a project."""
+    return str(await work(ctx, params))
+
+
+@handler("breaks", max_attempts=2, backoff=Backoff(base=0.01, cap=0.02))
+async def breaks(ctx: Context, params: Work) -> None:
+    """Fail every time."""
+    raise ValueError(f"{params.key} cannot be done")
+
+
 @handler("blocks", max_attempts=10)
 async def blocks(ctx: Context, params: Work) -> None:
     """Block the loop of all handlers."""

@@ -63,7 +63,10 @@ async def perform(plugin: Plugin, ctx: RunContext, run: ClaimedRun) -> Ending:
 
 async def _with_secrets(params_json: str) -> Any:
     """The params with the values of their references, which go through the model like any others."""
-    raw = json.loads(params_json)
+    try:
+        raw = json.loads(params_json if isinstance(params_json, str) else "")
+    except (ValueError, RecursionError) as error:
+        raise ValidationError(f"the params of the run are no JSON: {error}") from None
     # A source may be a file or a service: nothing for the loop that all handlers share.
     return await asyncio.to_thread(filled, raw) if SCHEME in params_json else raw
 

@@ -24,6 +24,7 @@ from jobdeck.engine.options import WorkerOptions, WorkerParts
 from jobdeck.engine.reporter import Reporter
 from jobdeck.engine.run_context import RunContext, Surroundings
 from jobdeck.engine.slots import Ended, Slots
+from jobdeck.engine.spoilt import SpoiltRows
 from jobdeck.errors import DatabaseError, JobdeckError
 from jobdeck.ids import show_id
 from jobdeck.states import AttemptOutcome
@@ -93,6 +94,7 @@ class Pump:
         size = options.concurrency
         self._most = -(-size // _OVERLAP) if size >= _SHARED_FROM else size
         self.slots = Slots(size, self.wake)
+        self._spoilt = SpoiltRows(parts.database, name, on_ended=self.look_again, on_helpless=self._fail)
         self.reporter = Reporter(parts.database, lambda: list(self.slots.running.values()), on_idle=self.wake)
 
     def open(self, around: Surroundings) -> None:
@@ -257,8 +259,11 @@ class Pump:
         except Exception as error:
             # Whoever delivers must not fail for it, and a worker that does not know what it holds must end.
             _log.exception("what a write has brought cannot be taken in")
-            self._failure = self._failure or error
-            self._attention.set()
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self._failure = self._failure or error
+        self._attention.set()
 
     def _take_moved(self, move: _Move, results: Results) -> None:
         self._moving -= 1
@@ -301,8 +306,7 @@ class Pump:
             if isinstance(result, DatabaseError):
                 self._warn("cannot claim: %s", result)
             else:
-                self._failure = result
-                self._attention.set()
+                self._spoilt.end_waiting(result)
             return
         if result and self._parts.clock.monotonic() - move.sent_at > request.lease_us / 1_000_000:
             _log.warning(
@@ -320,10 +324,15 @@ class Pump:
         starters = []
         claim_us = int((self._parts.clock.monotonic() - claimed_at) * 1_000_000)
         for run in runs:
-            execution = self._execution(run, claimed_at)
-            execution.claim_us = claim_us
+            try:
+                execution = self._execution(run, claimed_at)
+                execution.claim_us = claim_us
+                starters.append(execution.starter())
+            except Exception as error:
+                # Rows are hostile: a number that is a text, a saved state that is no JSON.
+                self._spoilt.end_run(run.id, "its row cannot be read", error)
+                continue
             self.slots.running[execution.key] = execution
-            starters.append(execution.starter())
         self._loop.submit(starters)
 
     def _execution(self, run: ClaimedRun, claimed_at: float) -> Execution:
@@ -364,6 +373,7 @@ class Pump:
                 _log.error("the outcome of %s is refused: %s", shown, result)
             elif isinstance(result, Exception):
                 _log.error("the outcome of %s cannot be stored", shown, exc_info=result)
+                self._spoilt.end_run(item.run_id, "its outcome cannot be stored", result)
             done.append(ended)
         self.slots.stored(done)
         if again:
@@ -391,5 +401,6 @@ class Pump:
     def _with_backoff(self, execution: Execution, ending: Ending) -> Ending:
         if ending.outcome not in _MAY_WAIT or ending.retry_in_us is not None:
             return ending
-        wait = execution.backoff.delay(execution.run.failures + 1, self._drawn)
+        failures = execution.run.failures if isinstance(execution.run.failures, int) else 0
+        wait = execution.backoff.delay(max(failures, 0) + 1, self._drawn)
         return ending._replace(retry_in_us=int(wait * 1_000_000))

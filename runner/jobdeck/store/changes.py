@@ -54,7 +54,7 @@ def _cancel_one(tx: Tx, item: Cancel) -> CancelReply | JobdeckError:
     row = locked_run(tx, item.team_id, item.run_id)
     if row is None:
         return unknown_run(item.run_id)
-    status = Status(row.status)
+    status = _known_status(row)
     if status in TERMINAL:
         return NotCancellable(f"{show_id('run', item.run_id)} has already ended as {status}", status=status)
     shown, before = show_id("run", item.run_id), {"status": status}
@@ -67,6 +67,17 @@ def _cancel_one(tx: Tx, item: Cancel) -> CancelReply | JobdeckError:
     if row.cancel_requested_at is None and request_stop(tx, item.run_id, item.actor, item.reason):
         return CancelReply(item.run_id, Status.CANCELLED, True, CancelEffect.NOW)
     return CancelReply(item.run_id, status, False, CancelEffect.REQUESTED)
+
+
+def _known_status(row: Any) -> Status:
+    """Raises Conflict for a status that only somebody with the database's password can have put there."""
+    try:
+        return Status(row.status)
+    except ValueError:
+        shown = show_id("run", row.id)
+        raise Conflict(
+            f"the status of {shown} is none of jobdeck's; its row has been changed by hand"
+        ) from None
 
 
 def request_stop(tx: Tx, run_id: UUID, actor: str, reason: str | None) -> bool:
@@ -99,7 +110,7 @@ def _retry_one(tx: Tx, item: RetryRun) -> UUID | JobdeckError:
     row = locked_run(tx, item.team_id, item.run_id)
     if row is None:
         return unknown_run(item.run_id)
-    status = Status(row.status)
+    status = _known_status(row)
     if status not in RETRYABLE:
         return Conflict(
             f"{show_id('run', item.run_id)} is {status}; only {_words(RETRYABLE)} runs can be retried"

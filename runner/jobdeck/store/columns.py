@@ -31,11 +31,19 @@ class Id(TypeDecorator[UUID]):
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], UUID | None] | None:
         # Instead of `process_result_value`, which costs as much again as the UUID that it makes.
-        return None if dialect.name == "postgresql" else _id_of
+        return None if dialect.name == "postgresql" else id_of
 
 
-def _id_of(value: bytes | None) -> UUID | None:
-    return None if value is None else UUID(bytes=value)
+_NO_ID: Final = UUID(int=0)
+
+
+def id_of(value: bytes | None) -> UUID | None:
+    """What SQLite has in a column of ids."""
+    try:
+        return None if value is None else UUID(bytes=value)
+    except (TypeError, ValueError):
+        # SQLite keeps whatever is put there; it is the id of nothing then, and one row does not hide all others.
+        return _NO_ID
 
 
 def word(value: str) -> ColumnElement[str]:

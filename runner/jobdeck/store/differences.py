@@ -151,7 +151,7 @@ class Differences(Protocol):
     def id_to_driver(self, value: UUID) -> Any:
         """What the driver is given for an id."""
 
-    def id_from_driver(self, value: Any) -> UUID:
+    def id_from_driver(self, value: Any) -> UUID | None:
         """The id that the driver has given."""
 
     def few(self, condition: ColumnElement[bool]) -> ColumnElement[bool]:

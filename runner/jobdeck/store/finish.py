@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -24,16 +23,18 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from jobdeck.errors import JobdeckError
+from jobdeck.errors import DatabaseError, JobdeckError
 from jobdeck.states import TERMINAL, AttemptOutcome, Status
 from jobdeck.store.announce import announce
 from jobdeck.store.columns import word
 from jobdeck.store.control.turns import give_places
 from jobdeck.store.differences import Change, Differences, Given, LockedRows
+from jobdeck.store.failures import is_transient, translate
 from jobdeck.store.given import GivenRows, insert_given
 from jobdeck.store.held_by_token import LEASE_FACTS, belongs_to_others, park, unacked
 from jobdeck.store.leases import Report, stale, write_reports
 from jobdeck.store.locks import Locks
+from jobdeck.store.quarantine import Quarantine, quarantine
 from jobdeck.store.schema import attempts, leases, run_events, runs
 from jobdeck.store.statement import statement
 from jobdeck.store.transaction import Hint, JobEnd, Rank, Tx, verb
@@ -107,12 +108,13 @@ def recover(tx: Tx, items: Sequence[Recover]) -> Sequence[list[Ended] | JobdeckE
 
     And from those who have a token and have said nothing in time.
     """
-    rows = _expired.all(tx, {"now": tx.now})
-    crashes = [(row, _crash(row, tx.now)) for row in rows]
+    crashes = [(row, _crash(row, tx.now)) for row in _expired.all(tx, {"now": tx.now})]
     try:
         with tx.attempt():
             ended = write_ends(tx, crashes, actor=items[0].actor)
-    except IntegrityError:
+    except Exception as error:
+        if is_transient(error) or isinstance(translate(error), DatabaseError):
+            raise
         ended = _one_by_one(tx, crashes, items[0].actor)
     return [ended if index == 0 else [] for index, _ in enumerate(items)]
 
@@ -127,9 +129,18 @@ def interrupt_all(tx: Tx, words: str, actor: str) -> int:
 def _one_by_one(tx: Tx, crashes: Sequence[tuple[Any, Ending]], actor: str) -> list[Ended]:
     """A run that cannot be ended must not keep the others from it."""
     ended: list[Ended] = []
-    for crash in crashes:
-        with suppress(IntegrityError), tx.attempt():
-            ended += write_ends(tx, [crash], actor=actor)
+    for row, crash in crashes:
+        try:
+            with tx.attempt():
+                ended += write_ends(tx, [(row, crash)], actor=actor)
+        except IntegrityError:
+            continue
+        except Exception as error:
+            if is_transient(error) or isinstance(translate(error), DatabaseError):
+                raise
+            why = f"its attempt cannot be ended ({type(error).__name__})"
+            quarantine(tx, [Quarantine(actor, row.id, why)])
+            ended.append(Ended(row.id, row.fence, Status.FAILED, tx.now))
     return ended
 
 

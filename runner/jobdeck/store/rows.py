@@ -9,6 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, or_, select
 
+from jobdeck import limits
 from jobdeck.approval import request_hash
 from jobdeck.clock import from_us
 from jobdeck.model import Pause, Progress, Run, TeamScope
@@ -16,6 +17,7 @@ from jobdeck.states import TERMINAL, FailureKind, Status, allowed_actions, label
 from jobdeck.store.control.pauses import list_pauses, words_of
 from jobdeck.store.fleet import LiveWork, live_work
 from jobdeck.store.schema import leases, projects, runs
+from jobdeck.text import clean
 
 # A handler that reports progress is stalled after three times its usual gap, but never before this.
 _STALL_FACTOR = 3
@@ -114,10 +116,10 @@ def to_runs(conn: Connection, scope: TeamScope, rows: Iterable[Row[Any]], now: i
     Looks at the live workers only where a run waits although it is due.
     """
     found = [_RunRow._make(row[: len(_RunRow._fields)]) for row in rows]
-    waiting = any(row.status == Status.PENDING and row.due_at <= now for row in found)
+    waiting = any(row.status == Status.PENDING and _sound_time(row.due_at, now) is not None for row in found)
     live = live_work(conn, now, scope.team_id) if waiting else None
     pauses = list_pauses(conn, now, scope.team_id) if waiting else []
-    return [_run(row, scope, now, live, pauses) for row in found]
+    return [_read(row, scope, now, live, pauses) for row in found]
 
 
 def wide_facts(row: Row[Any]) -> dict[str, Any]:
@@ -131,9 +133,42 @@ def wide_facts(row: Row[Any]) -> dict[str, Any]:
         "backoff": _json(found["backoff"]),
         "params": _json(stored),
         "result": _json(found["result"]),
-        "tags": _json(found["tags"]) or {},
-        "metadata": _json(found["metadata"]) or {},
+        "tags": _object(found["tags"]),
+        "metadata": _object(found["metadata"]),
     }
+
+
+def _read(row: _RunRow, scope: TeamScope, now: int, live: LiveWork | None, pauses: Sequence[Pause]) -> Run:
+    try:
+        return _run(row, scope, now, live, pauses)
+    except (TypeError, ValueError, OverflowError) as error:
+        # Rows are hostile, and one that nothing of ours has written must not hide the others of a list.
+        words = clean(f"the row of this run cannot be read: {error}; {row.error or ''}", limits.ERROR_BYTES)
+        return _run(_repaired(row)._replace(error=words), scope, now, live, pauses)
+
+
+def _repaired(row: _RunRow) -> _RunRow:
+    """The row with what is no value of its column left out; an unknown status is shown as failed."""
+    times = {name: _sound_time(getattr(row, name)) for name in _TIMES}
+    numbers = {name: 0 for name in _NUMBERS if not isinstance(getattr(row, name), int)}
+    never_null: dict[str, Any] = {name: times[name] or 0 for name in ("created_at", "due_at")}
+    words = {
+        "status": row.status if row.status in set(Status) else Status.FAILED,
+        "failure_kind": row.failure_kind if row.failure_kind in set(FailureKind) else None,
+        "job_type": str(row.job_type),
+    }
+    sound: dict[str, Any] = times | never_null | numbers | words
+    return row._replace(**sound)
+
+
+_TIMES: Final = tuple(name for name in _RunRow._fields if name.endswith("_at"))
+_NUMBERS: Final = ("attempt", "max_attempts", "failures", "crash_count", "timeout_s", "revision", "blocked")
+# The years that a datetime can name; beyond them are no times of ours.
+_LATEST_US: Final = 253_402_300_799_000_000
+
+
+def _sound_time(value: Any, latest: int = _LATEST_US) -> int | None:
+    return value if isinstance(value, int) and 0 <= value <= latest else None
 
 
 def _run(row: _RunRow, scope: TeamScope, now: int, live: LiveWork | None, pauses: Sequence[Pause]) -> Run:
@@ -239,4 +274,14 @@ def _time(value: int | None) -> Any:
 
 
 def _json(text: str | None) -> Any:
-    return None if text is None else json.loads(text)
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return {"unreadable": clean(str(text), 200)}
+
+
+def _object(text: str | None) -> dict[str, Any]:
+    found = _json(text) or {}
+    return found if isinstance(found, dict) else {"unreadable": clean(str(text), 200)}

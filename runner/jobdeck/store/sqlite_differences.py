@@ -32,7 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import sqlite
 
-from jobdeck.store.columns import word
+from jobdeck.store.columns import id_of, word
 from jobdeck.store.differences import Change, Given, LockedRows, padded
 from jobdeck.store.schema import runs
 
@@ -40,7 +40,7 @@ _GIVEN = "given"
 _ROWS_AT_ONCE = 128
 _BYTES_AT_ONCE = 262_144
 # The ids of teams, projects and workers come again and again, and to make a UUID costs more than to read its row.
-_id = lru_cache(4_096)(lambda value: UUID(bytes=value))
+_id = lru_cache(4_096)(id_of)
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class SqliteDifferences:
     def id_to_driver(self, value: UUID) -> bytes:
         return value.bytes
 
-    def id_from_driver(self, value: bytes) -> UUID:
+    def id_from_driver(self, value: bytes) -> UUID | None:
         return _id(value)
 
     def few(self, condition: ColumnElement[bool]) -> ColumnElement[bool]:

@@ -18,7 +18,7 @@ from jobdeck.store.control.turns import CallWaiting, call_waiting
 from jobdeck.store.database import Database
 from jobdeck.store.expiry import Expire, expire
 from jobdeck.store.finish import Recover, recover
-from jobdeck.store.schedules import DueSchedule, Fire, due_schedules, fire
+from jobdeck.store.schedules import DueSchedule, Fire, NotFired, due_schedules, fire, note_not_fired
 from jobdeck.store.seals import any_unsealed, seal
 
 _log = logging.getLogger("jobdeck.engine.rounds")
@@ -96,18 +96,17 @@ class Rounds:
         return rows
 
     async def _fire(self) -> int:
-        made = 0
-        while due := await self._due():
+        made, last = 0, None
+        # Each is looked at once: those that cannot be fired do not stand in the way of the others.
+        while due := await self._due(last):
+            last = due[-1]
             now = from_us(await self._database.read(self._database.now_of))
             plans = [plan for each in due if (plan := await self._plan(each, now)) is not None]
             results = await self._database.write_many(fire, plans)
             made += sum(result for result in results if isinstance(result, int))
-            failed = [result for result in results if isinstance(result, JobdeckError)]
-            for error in failed:
-                _log.error("a schedule cannot fire: %s", error)
-            if failed or len(plans) < len(due):
-                # What is still due is looked at in the next round, not at once.
-                break
+            for result in results:
+                if isinstance(result, JobdeckError):
+                    _log.error("a schedule cannot fire: %s", result)
         return made
 
     async def _plan(self, due: DueSchedule, now: datetime) -> Fire | None:
@@ -119,11 +118,13 @@ class Rounds:
             raise
         except Exception as error:
             # One that is spoilt, or of a jobdeck or a package that is newer than this one's.
-            if (due.id, due.next_fire_at) not in self._told:
-                self._told.add((due.id, due.next_fire_at))
+            if (due.id, due.due_us) not in self._told:
+                self._told.add((due.id, due.due_us))
                 _log.warning("the schedule of the job %s is not for this worker: %s", due.slug, error)
+                note = f"a worker cannot fire it: {error}"
+                await self._database.write(note_not_fired, NotFired(due.id, due.due_us, note))
             return None
 
-    async def _due(self) -> list[DueSchedule]:
+    async def _due(self, last: DueSchedule | None) -> list[DueSchedule]:
         database = self._database
-        return await database.read(lambda conn: due_schedules(conn, database.now_of(conn)))
+        return await database.read(lambda conn: due_schedules(conn, database.now_of(conn), last))

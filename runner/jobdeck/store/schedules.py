@@ -7,13 +7,14 @@ the runs. A constraint on job and fire time says the same once more.
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection, and_, delete, insert, select, update
+from sqlalchemy import Connection, and_, delete, insert, or_, select, update
 
 from jobdeck.clock import from_us, to_us
 from jobdeck.definition import SchedulePart, parse_definition
@@ -23,7 +24,7 @@ from jobdeck.model import JobRef, NewRun
 from jobdeck.store.enqueue import enqueue
 from jobdeck.store.job_states import held_jobs
 from jobdeck.store.schema import job_versions, jobs, projects, runs, schedules, teams
-from jobdeck.store.transaction import Rank, Tx, verb
+from jobdeck.store.transaction import Hint, Rank, Tx, verb
 from jobdeck.text import clean
 
 _AT_ONCE: Final = 100
@@ -37,11 +38,40 @@ class DueSchedule(NamedTuple):
     job_id: UUID
     slug: str
     version: int
-    facts: dict[str, Any]
+    definition: str
     team_id: UUID
     team: str
     project: str | None
-    next_fire_at: datetime
+    due_us: int
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The definition of its job. Raises ValidationError for what is none: rows are hostile."""
+        try:
+            found = json.loads(self.definition)
+        except (TypeError, ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise ValidationError("the definition of the job is no JSON object", field="definition")
+        return found
+
+    @property
+    def next_fire_at(self) -> datetime:
+        """The fire that is due. Raises ValidationError for what is no time."""
+        try:
+            # SQLite keeps what is no whole number, and no fire would be found to be this one.
+            return from_us(operator.index(self.due_us))
+        except (TypeError, OverflowError):
+            raise ValidationError("the time of the next fire is out of range", field="next_fire_at") from None
+
+
+@dataclass(frozen=True, slots=True)
+class NotFired:
+    """A due schedule that a worker cannot fire: `note` says why, until another worker can."""
+
+    schedule_id: UUID
+    due_us: int
+    note: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +87,8 @@ class Fire:
     note: str | None = None
 
 
-def due_schedules(conn: Connection, now: int) -> list[DueSchedule]:
-    """Schedules whose time has come, those that have waited longest first; at most a hundred."""
+def due_schedules(conn: Connection, now: int, after: DueSchedule | None = None) -> list[DueSchedule]:
+    """Schedules whose time has come, those that have waited longest first; at most a hundred, behind `after`."""
     query = (
         select(
             schedules.c.id,
@@ -67,8 +97,8 @@ def due_schedules(conn: Connection, now: int) -> list[DueSchedule]:
             jobs.c.version,
             job_versions.c.definition,
             schedules.c.team_id,
-            teams.c.slug.label("team"),
-            projects.c.slug.label("project"),
+            teams.c.slug,
+            projects.c.slug,
             schedules.c.next_fire_at,
         )
         .select_from(
@@ -84,13 +114,20 @@ def due_schedules(conn: Connection, now: int) -> list[DueSchedule]:
         .order_by(schedules.c.next_fire_at, schedules.c.id)
         .limit(_AT_ONCE)
     )
-    return [_due(row) for row in conn.execute(query)]
+    if after is not None:
+        same = and_(schedules.c.next_fire_at == after.due_us, schedules.c.id > after.id)
+        query = query.where(or_(schedules.c.next_fire_at > after.due_us, same))
+    return [DueSchedule._make(row) for row in conn.execute(query)]
 
 
-def _due(row: Any) -> DueSchedule:
-    facts = json.loads(row.definition)
-    place = (row.team_id, row.team, row.project, from_us(row.next_fire_at))
-    return DueSchedule(row.id, row.job_id, row.slug, row.version, facts, *place)
+@verb(Rank.CHANGE)
+def note_not_fired(tx: Tx, items: Sequence[NotFired]) -> Sequence[None]:
+    """Have the jobs say why their schedules stand still, as far as they still do."""
+    for item in items:
+        still = (schedules.c.id == item.schedule_id, schedules.c.next_fire_at == item.due_us)
+        tx.conn.execute(update(schedules).where(*still).values(note=clean(item.note, _NOTE_CHARS)))
+    tx.hint(Hint.CHANGE)
+    return [None] * len(items)
 
 
 @verb(Rank.ENQUEUE)
@@ -108,7 +145,8 @@ def _fire(tx: Tx, item: Fire) -> int:
     query = select(schedules.c.next_fire_at).where(
         schedules.c.id == item.schedule_id, schedules.c.next_fire_at == to_us(item.seen)
     )
-    if tx.conn.execute(tx.differences.locked(query, by=schedules.c.id)).one_or_none() is None:
+    # One that is locked is being fired by somebody else, who may take long over it.
+    if tx.conn.execute(tx.differences.unlocked_only(query, schedules)).one_or_none() is None:
         return 0
     new = _not_made_yet(tx, item.runs)
     results = enqueue(tx, new)

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, TypeAlias
 
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 
-from jobdeck import Discard, Secret
+from jobdeck import Discard, Secret, ValidationError, check_headers
 
 # An authentication scheme is a token of RFC 9110, with one blank behind it.
 _BEHIND_SCHEME: Final = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+ )(secret:.*)")
@@ -25,7 +25,17 @@ def _secret_where_written_so(value: Any) -> Any:
     return value
 
 
+def _may_be_sent(headers: dict[str, Secret | str]) -> dict[str, Secret | str]:
+    """As far as it can be told before the secrets are there; what is sent is checked again."""
+    try:
+        check_headers({name: "" if isinstance(value, Secret) else value for name, value in headers.items()})
+    except ValidationError as error:
+        raise ValueError(str(error)) from None
+    return headers
+
+
 HeaderValue: TypeAlias = Annotated[Secret | str, BeforeValidator(_secret_where_written_so)]
+Headers: TypeAlias = Annotated[dict[str, HeaderValue], AfterValidator(_may_be_sent)]
 
 
 def reveal(headers: Mapping[str, Secret | str]) -> dict[str, str]:

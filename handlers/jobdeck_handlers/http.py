@@ -23,7 +23,7 @@ from jobdeck import (
     limits,
 )
 from jobdeck_handlers.answers import TURN_SECONDS, describe, may_pass, spread, step_aside
-from jobdeck_handlers.headers import HeaderValue, reveal
+from jobdeck_handlers.headers import Headers, reveal
 
 PAYLOAD_BYTES: Final = limits.PARAMS_BYTES
 """Largest payload, as compact UTF-8 JSON (spec.md B4)."""
@@ -57,7 +57,7 @@ class HttpParams(BaseModel, extra="forbid"):
 
     url: Url = Field(description="Where to send the request; the URL of a webhook may be secret://NAME.")
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = Field("POST", description="HTTP method.")
-    headers: dict[str, HeaderValue] = Field(
+    headers: Headers = Field(
         {}, description="Request headers; a value secret://NAME is looked up where the worker runs."
     )
     payload: Annotated[Any, AfterValidator(_not_too_large)] = Field(

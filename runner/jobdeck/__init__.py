@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from jobdeck.context import CancelReason, Context, RunLog
     from jobdeck.durations import Duration
     from jobdeck.errors import JobdeckError, StaleLease, ValidationError
-    from jobdeck.net import GuardedClient, HostBusy, HttpError, HttpResponse
+    from jobdeck.net import GuardedClient, HostBusy, HttpError, HttpResponse, check_headers
     from jobdeck.notifiers import Notification
     from jobdeck.outcome import Cancelled, Discard, Park, Retry, Snooze
     from jobdeck.process import SupervisedProcess
@@ -47,6 +47,7 @@ _HOMES = {
     "StaleLease": "jobdeck.errors",
     "SupervisedProcess": "jobdeck.process",
     "ValidationError": "jobdeck.errors",
+    "check_headers": "jobdeck.net",
     "handler": "jobdeck.spec",
 }
 
@@ -74,6 +75,7 @@ __all__ = [
     "SupervisedProcess",
     "ValidationError",
     "__version__",
+    "check_headers",
     "handler",
     "limits",
 ]

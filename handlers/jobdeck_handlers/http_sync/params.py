@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_va
 
 from jobdeck import Secret
 from jobdeck_handlers.databases.destination import TargetParam
-from jobdeck_handlers.headers import HeaderValue
+from jobdeck_handlers.headers import Headers
 
 Name: TypeAlias = Annotated[str, Field(min_length=1, max_length=256)]
 """Of a query parameter, a field or a header."""
@@ -96,7 +96,7 @@ class SyncParams(_Params):
     """Params of `http_sync`."""
 
     url: str = Field(max_length=8_192, pattern=r"^https?://", description="First page of the source.")
-    headers: dict[str, HeaderValue] = Field(
+    headers: Headers = Field(
         {}, description="Request headers; a value secret://NAME is looked up where the worker runs."
     )
     query: dict[Name, Annotated[str, BeforeValidator(_query_text)]] = Field(

@@ -117,6 +117,11 @@ class Workers:
         arguments = (str(self.config({})), name, str(count), queue, str(delay))
         return self._spawn(_extra(kill, clock), "tests.faults.enqueuer", *arguments)
 
+    def asker(self, gate: Path, count: int, **asked: Any) -> Worker:
+        """A process that asks for the same run `count` times as soon as `gate` can be locked; see its module."""
+        arguments = (str(self.config({})), str(gate), str(count), json.dumps(asked))
+        return self._spawn({}, "tests.faults.asker", *arguments)
+
     def config(self, settings: Mapping[str, Any]) -> Path:
         """A configuration file of its own: the case's settings with these over them."""
         path = self.folder / f"process-{len(self.started)}.toml"

@@ -68,13 +68,18 @@ def stated(options: RunOptions) -> str:
     given = {
         field.name: _in_order(value)
         for field in fields(RunOptions)
-        if field.name not in _NOT_ASKED and (value := getattr(options, field.name)) != field.default
+        if field.name not in _NOT_ASKED
+        and (value := getattr(options, field.name)) != field.default
+        # Whether it is left out or given as nothing is a matter of who asks, not of what is asked.
+        and value not in ({}, [])
     }
     return repr(sorted(given.items()))
 
 
 def _in_order(value: Any) -> str:
-    return json.dumps(dict(value), sort_keys=True) if isinstance(value, Mapping) else repr(value)
+    if isinstance(value, Mapping):
+        return json.dumps(dict(value), sort_keys=True)
+    return repr(tuple(value) if isinstance(value, list) else value)
 
 
 def request_digest(project: str, job_type: str, params: Mapping[str, Any], options: str) -> str:

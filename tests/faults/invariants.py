@@ -137,7 +137,7 @@ def _counted(run_id: str, run: Row, attempts: Sequence[Row]) -> Iterator[Breach]
 def _walked(run_id: str, run: Row, events: Sequence[Row]) -> Iterator[Breach]:
     status: str | None = None
     for event in events:
-        after = _status_after(event)
+        after = _status_after(event, run)
         if after is None:
             continue
         if status is None:
@@ -156,8 +156,15 @@ def _walked(run_id: str, run: Row, events: Sequence[Row]) -> Iterator[Breach]:
         yield Breach("I4", run_id, f"is {run['status']}, but its events lead to {status}")
 
 
-def _status_after(event: Row) -> str | None:
-    fixed = {"enqueued": Status.PENDING, "cancelled": Status.CANCELLED, "retried": Status.PENDING}
+def _status_after(event: Row, run: Row) -> str | None:
+    fixed = {
+        "enqueued": Status.AWAITING_APPROVAL if run["requires_approval"] else Status.PENDING,
+        "approved": Status.PENDING,
+        "rejected": Status.CANCELLED,
+        "cancelled": Status.CANCELLED,
+        "expired": Status.EXPIRED,
+        "retried": Status.PENDING,
+    }
     if event["kind"] == "attempt_ended":
         facts: dict[str, Any] = json.loads(event["data"])
         return str(facts["status"])

@@ -37,10 +37,15 @@ POINTS = (
 TELLING = "tell.before_commit"
 """Between the sending of a notification and the record of it."""
 
+FIRING = ("fire.inserted", "fire.before_commit", "fire.after_commit")
+"""Where a process that makes the runs of schedules can be: its runs are made, the schedule has moved on too, all is
+stored."""
+
 AFTER_EFFECT = frozenset({"handler.end", "finish.before_commit"})
 """Points at which an effect has happened that the database does not know of yet: the only ones that may repeat it."""
 
-_VERBS = frozenset({"enqueue", "claim", "finish", "tell"})
+_VERBS = frozenset({"enqueue", "claim", "finish", "fire", "tell"})
+_FIRES = "tests.faults.fires"
 _IN_TRANSACTION = "tests.faults.verbs"
 
 
@@ -65,7 +70,7 @@ class KillPoint:
     passed: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        if self.point not in (*POINTS, TELLING):
+        if self.point not in (*POINTS, TELLING, *FIRING):
             raise ValueError(f"{self.point} is no kill point")
 
     def __str__(self) -> str:
@@ -119,7 +124,12 @@ def _watch_verbs() -> None:
     def call(self: Verb[Any, Any], tx: Tx, items: Sequence[Any]) -> Sequence[Any]:
         if self.name == "beat" and any(item.runs for item in items):
             passing("lease.before_renew")
+        tx.conn.info[_FIRES] = tx.conn.info.get(_FIRES, False) or self.name == "fire"
         results = original(self, tx, items)
+        if self.name == "enqueue" and tx.conn.info[_FIRES]:
+            passing("fire.inserted")
+            return results
+        tx.conn.info[_FIRES] = False
         # A claim that found nothing is no event.
         if self.name in _VERBS and any(results):
             tx.conn.info.setdefault(_IN_TRANSACTION, set()).add(self.name)

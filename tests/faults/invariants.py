@@ -158,7 +158,7 @@ def _walked(run_id: str, run: Row, events: Sequence[Row]) -> Iterator[Breach]:
 
 def _status_after(event: Row, run: Row) -> str | None:
     fixed = {
-        "enqueued": Status.AWAITING_APPROVAL if run["requires_approval"] else Status.PENDING,
+        "enqueued": Status.AWAITING_APPROVAL if run.get("requires_approval") else Status.PENDING,
         "approved": Status.PENDING,
         "rejected": Status.CANCELLED,
         "cancelled": Status.CANCELLED,

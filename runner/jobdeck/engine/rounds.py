@@ -8,7 +8,8 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 
-from jobdeck.clock import from_us
+from jobdeck.clock import Clock, SystemClock, from_us
+from jobdeck.engine.clock_watch import ClockWatch
 from jobdeck.engine.options import PlanFire
 from jobdeck.errors import DatabaseError, JobdeckError
 from jobdeck.ids import show_id
@@ -28,9 +29,10 @@ class Rounds:
     """Each round may be done by several workers at the same time. None of them raises: what fails is left for the next
     round, for the runs of this worker do not depend on it."""
 
-    def __init__(self, database: Database, plan_fire: PlanFire | None) -> None:
+    def __init__(self, database: Database, plan_fire: PlanFire | None, clock: Clock | None = None) -> None:
         self._database = database
         self._plan_fire = plan_fire
+        self._clock_watch = ClockWatch(database, clock or SystemClock())
         self._told: set[tuple[object, object]] = set()
         """Fires of schedules that are not for this worker, as far as it was said."""
 
@@ -62,6 +64,14 @@ class Rounds:
     async def seal(self) -> int:
         """Seal what has come to the audit; how many rows."""
         return await self._survived("sealing the audit", self._seal)
+
+    async def watch_clocks(self) -> None:
+        """Say in the log that a clock has been set."""
+        await self._survived("looking at clocks", self._watch_clocks)
+
+    async def _watch_clocks(self) -> int:
+        await self._clock_watch.look()
+        return 0
 
     async def _survived(self, what: str, act: Callable[[], Awaitable[int]]) -> int:
         try:

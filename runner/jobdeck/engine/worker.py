@@ -72,7 +72,7 @@ class Worker:
         self.heart = Heart(
             parts.database, self.id, lease=options.lease, clock=parts.clock, loop=self._loop, body=self
         )
-        self.rounds = Rounds(parts.database, parts.plan_fire)
+        self.rounds = Rounds(parts.database, parts.plan_fire, parts.clock)
         self._upkeep = Upkeep(self.heart, self.rounds, self._pump.reporter, options, parts.clock)
         self._courier = Courier(parts.database, parts.senders, parts.clock)
         self._stop = StopMode.NO

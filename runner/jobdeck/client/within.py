@@ -15,6 +15,7 @@ from jobdeck.client.making import RunMaking
 from jobdeck.client.options import RunOptions
 from jobdeck.model import NewRun
 from jobdeck.people import Permission
+from jobdeck.store.acts import Act
 from jobdeck.store.database import Database
 from jobdeck.store.transaction import Hint
 from jobdeck.store.within import announce, enqueue_within
@@ -47,8 +48,10 @@ class RunsWithin(RunMaking):
 
     def store_in(self, conn: Connection, new: NewRun, loop: asyncio.AbstractEventLoop) -> UUID:
         """Store it in the transaction of a connection, on the thread of whoever owns that; `loop` is the client's."""
-        database = self._session.database
-        return enqueue_within(conn, new, lambda hints: _tell(database, hints, loop), database.offset_us)
+        session = self._session
+        database = session.database
+        act = Act(session.scope.team_id, session.actor, "run.enqueue", new.job_type, "run")
+        return enqueue_within(conn, new, lambda hints: _tell(database, hints, loop), act, database.offset_us)
 
 
 def _tell(database: Database, hints: Hint, loop: asyncio.AbstractEventLoop) -> None:

@@ -17,10 +17,11 @@ from jobdeck import limits
 from jobdeck.errors import JobdeckError
 from jobdeck.ids import show_id
 from jobdeck.states import FailureKind, Status
+from jobdeck.store.announce import announce
 from jobdeck.store.events import Event, record
 from jobdeck.store.schema import leases, run_waits, runs
-from jobdeck.store.transaction import Hint, Rank, Tx, verb
-from jobdeck.store.waiting import let_go
+from jobdeck.store.transaction import Hint, JobEnd, Rank, Tx, verb
+from jobdeck.store.waiting import FACTS, let_go
 
 _AT_ONCE: Final = 500
 # What can still grow by one in a column of whole numbers, on both databases.
@@ -58,7 +59,7 @@ def _quarantine(tx: Tx, item: Quarantine) -> list[UUID]:
         chosen = (runs.c.status == Status.PENDING, or_(*(not_(_is_sound(name)) for name in _NUMBERS)))
     else:
         chosen = (runs.c.id == item.run_id, runs.c.status.in_(_ENDS))
-    query = select(runs.c.id, runs.c.team_id, runs.c.job_type, runs.c.status, runs.c.awaited).where(*chosen)
+    query = select(*FACTS).where(*chosen)
     rows = tx.conn.execute(tx.differences.locked(query.limit(_AT_ONCE), by=runs.c.id)).all()
     for row in rows:
         _end(tx, row, item)
@@ -89,6 +90,10 @@ def _end(tx: Tx, row: Any, item: Quarantine) -> None:
     tx.count(row.team_id, row.job_type, before, after)
     record(tx, [Event(row.id, "quarantined", item.actor, {"status": after, "reason": item.why})])
     tx.hint(Hint.CHANGE)
+    if row.job_id is not None:
+        tx.ends.append(JobEnd(row.id, row.job_id, after))
+    if row.announces:
+        announce(tx, [row.id])
     if row.awaited:
         let_go(tx, [(row.id, after)])
 

@@ -16,6 +16,8 @@ from sqlalchemy.exc import DBAPIError
 
 from jobdeck.errors import ConfigError, JobdeckError
 from jobdeck.model import NewRun
+from jobdeck.store.acts import Act, write_acts
+from jobdeck.store.chain_starts import start_dependants
 from jobdeck.store.counts import write_counts
 from jobdeck.store.differences import Differences
 from jobdeck.store.enqueue import enqueue
@@ -29,16 +31,19 @@ _TRIES: Final = 4
 _NO_TABLE: Final = "42P01"
 
 
-def enqueue_within(conn: Connection, run: NewRun, tell: Callable[[Hint], None], offset_us: int = 0) -> UUID:
+def enqueue_within(
+    conn: Connection, run: NewRun, tell: Callable[[Hint], None], act: Act | None = None, offset_us: int = 0
+) -> UUID:
     """The id of the run, or of the one that stands for it. Workers learn of it when the transaction has committed.
 
-    `tell` is called where the database itself cannot say so: as the caller's transaction commits.
+    `act` is what the audit says of it. `tell` is called where the database itself cannot say so: as the caller's
+    transaction commits.
     Raises what `enqueue` gives as an error; ConfigError for a connection that jobdeck cannot work on.
     """
     differences = _differences_of(conn)
     _begin(conn)
     tx = Tx(conn, differences.now(conn, offset_us), differences)
-    run_id = _stored(tx, run)
+    run_id = _stored(tx, run, act)
     if tx.hints and conn.dialect.name == "postgresql":
         from jobdeck.store.postgres_callers import notify_at_commit
 
@@ -82,24 +87,27 @@ def _begin(conn: Connection) -> None:
         conn.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _stored(tx: Tx, run: NewRun) -> UUID:
+def _stored(tx: Tx, run: NewRun, act: Act | None) -> UUID:
     for left in reversed(range(_TRIES)):
         try:
             with tx.attempt():
-                return _store(tx, run)
+                return _store(tx, run, act)
         except DBAPIError as error:
             if not (left and is_transient(error)):
                 raise _failure(error) from error
     raise AssertionError("unreachable")
 
 
-def _store(tx: Tx, run: NewRun) -> UUID:
+def _store(tx: Tx, run: NewRun, act: Act | None) -> UUID:
     # Else the error would be about a project that does not exist, or worse, there would be none.
     if tx.conn.execute(select(teams.c.id).where(teams.c.id == run.team_id)).first() is None:
         raise _elsewhere()
     (result,) = enqueue(tx, [run])
     if isinstance(result, JobdeckError):
         raise result
+    start_dependants(tx)
+    if act is not None:
+        write_acts(tx, [(act, [run], [result])])
     write_counts(tx)
     return result
 

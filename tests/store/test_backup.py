@@ -328,10 +328,9 @@ async def test_an_older_backup_is_brought_up_to_date(
     file = tmp_path / "backup"
     await back_up(database_url, file)
     with sqlite3.connect(file) as conn:
-        for name in ("ix_runs_parent", "ix_runs_continuation", "ix_run_waits_on"):
-            conn.execute(f"DROP INDEX {name}")
-        conn.execute("DROP TABLE store_epochs")
-        conn.execute("UPDATE alembic_version SET version_num = '0009'")
+        for name in ("bulk_steps", "bulk_operations"):
+            conn.execute(f"DROP TABLE {name}")
+        conn.execute("UPDATE alembic_version SET version_num = '0015'")
     conn.close()
     before = file.read_bytes()
     assert (await restore(other_url, file, ANN)).runs == len(await deck.rows(runs))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -33,13 +34,24 @@ from sqlalchemy.pool import NullPool
 
 from jobdeck.errors import Conflict, ValidationError
 from jobdeck.limits import DEFAULT_TEAM, SYSTEM_TEAM
+from jobdeck.store.chain_starts import start_dependants
 from jobdeck.store.differences import Differences
 from jobdeck.store.failures import translated
 from jobdeck.store.finish import interrupt_all
 from jobdeck.store.open import database_of, upgrade, upgrade_file
 from jobdeck.store.portable import carried, file_of, readable, reading, rows_of
 from jobdeck.store.revision import HEAD, current, wrong_revision
-from jobdeck.store.schema import ORDINARY, jobs, leases, run_counts, runs, store_epochs, teams, workers
+from jobdeck.store.schema import (
+    APPEND_ONLY,
+    ORDINARY,
+    jobs,
+    leases,
+    run_counts,
+    runs,
+    store_epochs,
+    teams,
+    workers,
+)
 from jobdeck.store.transaction import Tx
 
 EPOCH_STEP: Final = 1_000_000
@@ -144,10 +156,30 @@ def _make_room(conn: Connection, differences: Differences, wish: Wish) -> int:
         _refuse_contents(conn)
     epoch = conn.execute(select(func.max(store_epochs.c.epoch))).scalar() or 0
     for table in reversed(tables):
-        conn.execute(delete(table))
+        with _emptied(conn, table):
+            conn.execute(delete(table))
     # Those that are alive go on working here.
     conn.execute(delete(workers).where(or_(*(not_(each) for each in alive))))
     return int(epoch)
+
+
+@contextmanager
+def _emptied(conn: Connection, table: Table) -> Iterator[None]:
+    """Within the block rows of a table may go that is else only added to; a restore brings another audit along."""
+    if table not in APPEND_ONLY:
+        yield
+    elif conn.dialect.name == "postgresql":
+        conn.execute(text(f"ALTER TABLE {table.name} DISABLE TRIGGER USER"))
+        yield
+        conn.execute(text(f"ALTER TABLE {table.name} ENABLE TRIGGER USER"))
+    else:
+        of_table = text("SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = :name")
+        triggers = conn.execute(of_table, {"name": table.name}).all()
+        for name, _ in triggers:
+            conn.exec_driver_sql(f"DROP TRIGGER {name}")
+        yield
+        for _, made_by in triggers:
+            conn.exec_driver_sql(made_by)
 
 
 def _refuse_workers(conn: Connection, *alive: Any) -> None:
@@ -176,7 +208,9 @@ def _begin_epoch(conn: Connection, differences: Differences, before: int, wish: 
     epoch = max(own, before) + 1
     if conn.dialect.name == "postgresql":
         _go_on_numbering(conn)
-    interrupted = interrupt_all(Tx(conn, now, differences), _WORDS, "restore")
+    tx = Tx(conn, now, differences)
+    interrupted = interrupt_all(tx, _WORDS, "restore")
+    start_dependants(tx)
     conn.execute(delete(leases))
     raised = (epoch - own) * EPOCH_STEP
     highest = conn.execute(select(func.max(runs.c.fence))).scalar() or 0

@@ -83,6 +83,7 @@ def _pause(tx: Tx, item: MakePause) -> Pause:
         "until": until,
     }
     tx.conn.execute(insert(pauses), row)
+    tx.tell(item, f"{target.kind} {target.name}".rstrip(), None, {"until": until})
     forget(tx)
     tx.hint(Hint.CHANGE)
     return _shown(row)
@@ -100,6 +101,7 @@ def _resume(tx: Tx, target: Target) -> Pause | JobdeckError:
     if row is None:
         return Conflict(f"{words_of(target.kind, target.name)} is not paused; see: jobdeck pauses")
     forget(tx)
+    tx.tell(target, f"{target.kind} {target.name}".rstrip(), {"until": row["until"]}, None)
     tx.hint(Hint.CHANGE | Hint.WORK)
     return _shown(row)
 

@@ -96,5 +96,11 @@ def _holders(conn: Connection, same: Any) -> str:
 
 
 def span(microseconds: int) -> str:
-    """A time to wait, in whole seconds, never none."""
-    return format_duration(timedelta(seconds=max(round(microseconds / 1_000_000), 1)))
+    """A time to wait by its two largest units, in whole seconds, never none: `1h59m`."""
+    left = max(round(microseconds / 1_000_000), 1)
+    parts = []
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")):
+        number, left = divmod(left, size)
+        parts.append(f"{number}{unit}" if number else "")
+    first = next(index for index, part in enumerate(parts) if part)
+    return "".join(parts[first : first + 2])

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from sqlalchemy import text
+
 from jobdeck.client import Client
 from tests.faults.case import LONG_LEASE, Case
 from tests.faults.invariants import Breach
@@ -28,7 +30,9 @@ async def test_l01_limits_across_workers(case: Case) -> None:
     async with case.client() as client:
         plain: dict[str, Any] = {"type": "work", "params": {"seconds": 0.005}}
         await _fill(case, client, "few", few, plain | {"max_concurrency": FEW})
-        await _fill(case, client, "key", keyed, plain | {"max_concurrency_per_key": 1}, keys=KEYS)
+        await _fill(case, client, "key", keyed // 2, plain | {"max_concurrency_per_key": 1}, keys=KEYS)
+        # A second one with keys: whoever ends runs of one claims behind both.
+        await _fill(case, client, "also", keyed - keyed // 2, plain | {"priority": 4}, keys=KEYS)
         await _fill(
             case, client, "rate", rated, plain | {"rate_limit": {"max": RATE, "window": f"{WINDOW}s"}}
         )
@@ -36,7 +40,8 @@ async def test_l01_limits_across_workers(case: Case) -> None:
             case.workers.start(settings=LONG_LEASE)
         await case.settled(300)
     effects = case.effects()
-    groups = {f"key {number}": _of(effects, f"key-{number}-") for number in range(KEYS)}
+    names = [f"{job}-{number}-" for job in ("key", "also") for number in range(KEYS)]
+    groups = {name: _of(effects, name) for name in names}
     most = {name: _most_at_once(found) for name, found in groups.items()}
     together = _most_at_once(effects)
     few_at_once = _most_at_once(_of(effects, "few-"))
@@ -45,6 +50,11 @@ async def test_l01_limits_across_workers(case: Case) -> None:
         more.append(Breach("L1", "few", f"{few_at_once} at once"))
     started = sorted(row["started_at"] for row in case.history().runs if '"rate-' in row["params"])
     more += list(_too_often(started))
+    if case.kind == "postgresql":
+        with case.connection() as conn:
+            of_database = text("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+            if deadlocks := conn.execute(of_database).scalar_one():
+                more.append(Breach("L2", "-", f"{deadlocks} deadlocks"))
     workers = len({entry.pid for entry in effects})
     note = f"{workers} workers; at once: job {few_at_once}, key {max(most.values())}, all {together}"
     history = case.judge(more=more, faults=0, note=note)

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from jobdeck.client import Client
 from jobdeck.clock import from_us
@@ -17,9 +17,10 @@ from jobdeck.model import RunExtras, RunFilter
 from jobdeck.states import AttemptOutcome, Label, PauseKind
 from jobdeck.store.claim import ClaimedRun
 from jobdeck.store.control.turns import CallWaiting, call_waiting
-from jobdeck.store.schema import pauses, rate_uses, runs
+from jobdeck.store.drain import nothing_left
+from jobdeck.store.schema import gates, pauses, rate_uses, runs
 from tests.store.clients import client_of
-from tests.store.deck import Deck, team_of
+from tests.store.deck import Deck, execute_statement, team_of
 from tests.store.fleet import join
 
 SYNC: dict[str, Any] = {"type": "sync", "params": {"source": "crm"}}
@@ -76,8 +77,7 @@ async def test_what_is_paused_waits(client: Client, deck: Deck, kind: str, name:
     assert words.endswith("is paused by ada: deploy")
     resume = (await client.runs.why(run_id))[0].command
     assert resume is not None
-    assert resume.startswith(f"jobdeck resume {kind}")
-    await client.pauses.resume(kind, name)
+    await client.pauses.resume(*resume.partition(" resume ")[2].split())
     assert await client.pauses.list() == []
     assert await ids(deck) == [run_id]
 
@@ -149,6 +149,52 @@ async def test_what_cannot_be_paused(
         await client.pauses.pause(kind, name, span=span)
     assert caught.value.field == field
     assert await client.pauses.list() == []
+
+
+async def test_jobs_of_one_slug_in_two_projects(client: Client, deck: Deck) -> None:
+    """They are paused and resumed apart, and `why` names the project that its command has to be given in."""
+    await client.projects.create("other")
+    there = client_of(deck, project=(await client.projects.list())[-1])
+    (ours,), (theirs,) = await triggered(client, "nightly", 1), await triggered(there, "nightly", 1)
+    await client.pauses.pause("job", "nightly")
+    await there.pauses.pause("job", "nightly")
+    assert len(await client.pauses.list()) == 2
+    assert (await client.runs.why(theirs))[0].command == "jobdeck --project other resume job nightly"
+    await there.pauses.resume("job", "nightly")
+    assert await ids(deck) == [theirs]
+    await client.pauses.resume("job", "nightly")
+    assert await ids(deck) == [ours]
+
+
+async def test_what_holds_nothing_back_any_more_is_forgotten(client: Client, deck: Deck) -> None:
+    """After a pause and after a limit the job's runs go the quick way again; keys keep their gate."""
+    job = await client.jobs.create("nightly", SYNC | {"max_concurrency": 1})
+    waiting = [(await client.jobs.trigger(job.id)).id for _ in range(3)]
+    await client.pauses.pause("job", "nightly")
+    await client.jobs.update(job.id, {"max_concurrency": None})
+    assert len(await stored_gates(deck)) == 1
+    await client.pauses.resume("job", "nightly")
+    assert await stored_gates(deck) == []
+    assert await ids(deck) == waiting
+    await client.jobs.trigger(job.id, concurrency_key="crm")
+    await client.pauses.pause("job", "nightly")
+    await client.pauses.resume("job", "nightly")
+    assert len(await stored_gates(deck)) == 1
+
+
+async def stored_gates(deck: Deck) -> list[int]:
+    found = await deck.database.read(lambda conn: conn.execute(select(gates.c.id)).scalars().all())
+    return list(found)
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[]", "[" * 5_000, '{"rates": 5}', '{"max_concurrency": "x"}'])
+async def test_limits_that_nobody_can_read(client: Client, deck: Deck, text: str) -> None:
+    """Nothing passes that gate, `why` says so, and all else goes on."""
+    (run_id,) = await triggered(client, "nightly", 1, max_concurrency=1)
+    await deck.database.write(execute_statement, update(gates).values(limits=text))
+    free = await deck.enqueue()
+    assert await ids(deck) == [free]
+    assert (await reasons(client, run_id))[0][1].startswith("0 runs of the job nightly may run at a time")
 
 
 async def test_a_job_that_is_unknown_cannot_be_paused(client: Client) -> None:
@@ -282,7 +328,8 @@ async def test_the_next_of_a_key_is_called_when_one_that_was_called_is_cancelled
     await deck.finish(begun)
     await deck.cancel(second)
     assert await ids(deck) == []
-    assert await deck.database.write(call_waiting, CallWaiting()) == 1
+    assert not await deck.database.read(nothing_left, await deck.now(), ("sync",), ())
+    assert (await deck.database.write(call_waiting, CallWaiting())).runs == 1
     assert await ids(deck) == [third]
 
 

@@ -14,8 +14,8 @@ from jobdeck.engine.options import PlanFire
 from jobdeck.errors import DatabaseError, JobdeckError
 from jobdeck.ids import show_id
 from jobdeck.store.bulk import next_step, work_step
-from jobdeck.store.control.known import any_controlled
-from jobdeck.store.control.turns import CallWaiting, call_waiting
+from jobdeck.store.control.known import needs_upkeep
+from jobdeck.store.control.turns import CallWaiting, Key, call_waiting
 from jobdeck.store.database import Database
 from jobdeck.store.expiry import Expire, expire
 from jobdeck.store.finish import Recover, recover
@@ -32,6 +32,7 @@ class Rounds:
     def __init__(self, database: Database, plan_fire: PlanFire | None, clock: Clock | None = None) -> None:
         self._database = database
         self._plan_fire = plan_fire
+        self._called_up_to: Key | None = None
         self._clock_watch = ClockWatch(database, clock or SystemClock())
         self._told: set[tuple[object, object]] = set()
         """Fires of schedules that are not for this worker, as far as it was said."""
@@ -49,9 +50,12 @@ class Rounds:
         return await self._survived("turns under keys", self._call_waiting)
 
     async def _call_waiting(self) -> int:
-        if not await self._database.read(any_controlled):
+        database = self._database
+        if not await database.read(lambda conn: needs_upkeep(conn, database.now_of(conn))):
             return 0
-        return await self._database.write(call_waiting, CallWaiting())
+        called = await database.write(call_waiting, CallWaiting(self._called_up_to))
+        self._called_up_to = called.last
+        return called.runs
 
     async def fire(self) -> int:
         """Make the runs of schedules whose time has come; how many."""

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Select, or_, select
 
 from jobdeck.store.control.budget import closed_windows
 from jobdeck.store.control.pauses import is_paused
+from jobdeck.store.control.turns import places_are_free
 from jobdeck.store.lanes import is_pulled, ready
 from jobdeck.store.schema import OPEN_BULK, bulk_operations, leases, runs
 
@@ -29,7 +30,7 @@ def nothing_left(conn: Connection, now: int, job_types: tuple[str, ...], queues:
     # What a bulk operation still has to retry or approve is to be run too.
     bulk = select(bulk_operations.c.id).where(OPEN_BULK).limit(1)
     wanted = (_mine(running, job_types, queues), _mine(due, job_types, queues), bulk)
-    return not any(conn.execute(query).first() for query in wanted)
+    return not any(conn.execute(query).first() for query in wanted) and not places_are_free(conn)
 
 
 def _mine(query: Select[Any], job_types: tuple[str, ...], queues: tuple[str, ...]) -> Select[Any]:

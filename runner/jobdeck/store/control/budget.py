@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
@@ -15,7 +15,7 @@ from sqlalchemy import Connection, func, select
 from jobdeck.clock import from_us
 from jobdeck.cron import ExecutionWindow
 from jobdeck.errors import ValidationError
-from jobdeck.store.control.gates import NO_LIMITS, Limits, Rate, parse_limits, read_gates
+from jobdeck.store.control.gates import NO_LIMITS, Limits, Lock, Rate, parse_limits, read_gates
 from jobdeck.store.control.rates import Name, TeamRate, left, lock_shared
 from jobdeck.store.schema import gates, leases, queues, runs
 from jobdeck.store.transaction import Tx
@@ -44,6 +44,11 @@ class Lane(NamedTuple):
     gate: int
 
 
+def lane_of(row: Any) -> Lane:
+    """Where a run stands."""
+    return Lane(row.team_id, row.queue, row.gate)
+
+
 class Running(NamedTuple):
     """How many runs hold a lease: in each queue, behind each gate, with each key behind it."""
 
@@ -62,7 +67,10 @@ class Budget:
         running: Running,
         rates_left: dict[TeamRate, int],
         now: datetime,
+        lanes: Collection[Lane],
     ) -> None:
+        self.lanes = frozenset(lanes)
+        """Those that it is about; what has come to stand in others meanwhile it knows nothing of."""
         self._limits = limits
         self._queue_limits = queue_limits
         self._running = running
@@ -148,19 +156,38 @@ def window_of(cron: str, timezone: str) -> ExecutionWindow | None:
 
 
 def budget_for(tx: Tx, lanes: Iterable[Lane]) -> Budget:
-    """What may begin in these lanes; nobody else claims behind their gates and in limited queues until the commit."""
+    """What may begin in these lanes, of those that nobody else is just claiming from.
+
+    Nobody else claims behind their gates and in their limited queues until the commit. What others have locked is left
+    to them: a claim waits for nobody, for it holds what others may wait for.
+    """
+    conn, differences = tx.conn, tx.differences
     found = set(lanes)
-    passed = read_gates(tx.conn, sorted({lane.gate for lane in found} - {0}), tx.differences.locked)
-    places = {(lane.team_id, lane.queue) for lane in found}
-    limited = _limited_queues(tx.conn, places, tx.differences.locked)
-    lock_shared(tx, _rates_of(passed))
-    return _budget(tx.conn, tx.now, passed, limited)
+    asked = sorted({lane.gate for lane in found} - {0})
+    passed = read_gates(conn, asked, lambda query: differences.unlocked_only(query, gates))
+    wanted = limited_queues(conn, {(lane.team_id, lane.queue) for lane in found})
+    limited = (
+        limited_queues(conn, wanted, lambda query: differences.unlocked_only(query, queues)) if wanted else {}
+    )
+    busy = lock_shared(tx, _rates_of(passed))
+    free = {
+        gate
+        for gate, (team_id, limits) in passed.items()
+        if not any((team_id, rate.name) in busy for rate in limits.rates)
+    } | {0}
+    mine = {
+        lane
+        for lane in found
+        if lane.gate in free
+        and ((lane.team_id, lane.queue) not in wanted or (lane.team_id, lane.queue) in limited)
+    }
+    return _budget(conn, tx.now, passed, limited, mine)
 
 
 def budget_now(conn: Connection, now: int, lane: Lane) -> Budget:
     """What may begin in a lane, as it looks now."""
     passed = read_gates(conn, [lane.gate] if lane.gate else [])
-    return _budget(conn, now, passed, _limited_queues(conn, {(lane.team_id, lane.queue)}))
+    return _budget(conn, now, passed, limited_queues(conn, {(lane.team_id, lane.queue)}), {lane})
 
 
 def _rates_of(passed: Gates) -> list[TeamRate]:
@@ -172,6 +199,7 @@ def _budget(
     now: int,
     passed: Gates,
     limited: dict[Place, int],
+    lanes: Collection[Lane],
 ) -> Budget:
     return Budget(
         {gate: limits for gate, (_, limits) in passed.items()},
@@ -179,6 +207,7 @@ def _budget(
         count_running(conn, {team_id for team_id, _ in (*passed.values(), *limited)}),
         {(team_id, rate): left(conn, now, team_id, rate) for team_id, rate in _rates_of(passed)},
         from_us(now),
+        lanes,
     )
 
 
@@ -202,12 +231,11 @@ def count_running(conn: Connection, team_ids: Collection[UUID]) -> Running:
     return running
 
 
-def _limited_queues(
-    conn: Connection, places: Collection[Place], lock: Callable[..., Any] | None = None
-) -> dict[Place, int]:
+def limited_queues(conn: Connection, places: Collection[Place], lock: Lock | None = None) -> dict[Place, int]:
+    """The limits of those of these queues that have one; of those that `lock` leaves."""
     teams = {team_id for team_id, _ in places}
     limited = queues.c.team_id.in_(teams), queues.c.max_concurrency.is_not(None)
-    query = select(queues).where(*limited).order_by(queues.c.team_id)
-    rows = conn.execute(query if lock is None else lock(query, by=queues.c.name))
+    query = select(queues).where(*limited).order_by(queues.c.team_id, queues.c.name)
+    rows = conn.execute(query if lock is None else lock(query))
     found = {(row.team_id, row.name): int(row.max_concurrency) for row in rows}
     return {place: most for place, most in found.items() if place in places}

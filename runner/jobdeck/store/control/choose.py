@@ -14,7 +14,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, FromClause, Select, func, select, true
 
-from jobdeck.store.control.budget import Budget, Lane, Limit, budget_for
+from jobdeck.store.control.budget import Budget, Lane, Limit, budget_for, lane_of
 from jobdeck.store.control.pauses import not_paused
 from jobdeck.store.control.rates import tell_uses
 from jobdeck.store.control.turns import put_aside
@@ -40,7 +40,8 @@ def choose(tx: Tx, wanted: Wanted, bound: Mapping[str, Any]) -> list[UUID]:
     look = dict(bound)
     for _ in range(_LOOKS):
         look["shut"] = budget.shut()
-        found = [row for row in _FOUND[wanted].all(tx, look) if row.id not in chosen]
+        rows = _FOUND[wanted].all(tx, look)
+        found = [row for row in rows if row.id not in chosen and lane_of(row) in budget.lanes]
         aside = _pick(found, budget, most, chosen, bound["last_team"])
         if not aside:
             break

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection, Insert, select, update
+from sqlalchemy import Connection, Insert, Select, delete, exists, select, update
 
 from jobdeck.definition import JobDefinition, RatePart, parse_definition
 from jobdeck.model import NewRun
 from jobdeck.states import ACTIVE
 from jobdeck.store.control.known import forget
-from jobdeck.store.schema import OF_JOB, gates, rates, runs
+from jobdeck.store.schema import OF_JOB, gates, pauses, rates, runs
 from jobdeck.store.transaction import Tx
 
 _ACTIVE: Final = sorted(ACTIVE)
+
+
+Lock = Callable[[Select[Any]], Select[Any]]
+"""Makes a query one that locks its rows."""
 
 
 class Rate(NamedTuple):
@@ -49,12 +53,20 @@ class Limits(NamedTuple):
 NO_LIMITS: Final = Limits()
 
 
+SHUT: Final = Limits(max_concurrency=0)
+"""Of a row that nothing of ours has written: nothing passes."""
+
+
 def parse_limits(text: str) -> Limits:
-    """Limits from what `stored` gave."""
-    facts = json.loads(text)
-    rates_of = tuple(Rate(*each) for each in facts["rates"])
-    window = None if facts["window"] is None else (str(facts["window"][0]), str(facts["window"][1]))
-    return Limits(facts["max_concurrency"], facts["per_key"], rates_of, window)
+    """Limits from what `stored` gave; `SHUT` where that cannot be read."""
+    try:
+        facts = json.loads(text)
+        rates_of = tuple(Rate(str(name), int(most), int(us)) for name, most, us in facts["rates"])
+        window = None if facts["window"] is None else (str(facts["window"][0]), str(facts["window"][1]))
+        most = None if facts["max_concurrency"] is None else int(facts["max_concurrency"])
+        return Limits(most, int(facts["per_key"]), rates_of, window)
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError):
+        return SHUT
 
 
 def limits_of(definition: JobDefinition, job_id: UUID) -> Limits:
@@ -83,25 +95,46 @@ def keep_limits(tx: Tx, team_id: UUID, job_id: UUID, definition_text: str) -> No
     if limits != NO_LIMITS:
         ensure_gate(tx, team_id, job_id=job_id)
     tx.conn.execute(update(gates).where(gates.c.job_id == job_id).values(limits=limits.stored()))
+    drop_idle_gate(tx, job_id)
 
 
-def ensure_gate(tx: Tx, team_id: UUID, *, job_id: UUID | None = None, job_type: str | None = None) -> int:
+def ensure_gate(
+    tx: Tx, team_id: UUID, *, job_id: UUID | None = None, job_type: str | None = None, keyed: bool = False
+) -> int:
     """The gate of a job, or of a job type's runs without a job; all active runs of the job stand behind it."""
     same = (
         gates.c.job_id == job_id if job_id else (gates.c.team_id == team_id) & (gates.c.job_type == job_type)
     )
-    query = select(gates.c.id).where(same)
-    found: int | None = tx.conn.execute(query).scalar()
+    query = select(gates.c.id, gates.c.keyed).where(same)
+    found = tx.conn.execute(query).one_or_none()
     if found is None:
-        values = {"team_id": team_id, "job_id": job_id, "job_type": job_type, "limits": NO_LIMITS.stored()}
-        tx.conn.execute(_once(tx, gates).values(values))
+        owner = {"team_id": team_id, "job_id": job_id, "job_type": job_type}
+        tx.conn.execute(_once(tx, gates).values(owner | {"limits": NO_LIMITS.stored(), "keyed": keyed}))
         forget(tx)
-        found = int(tx.conn.execute(query).scalar_one())
+        found = tx.conn.execute(query).one()
+    if keyed and not found.keyed:
+        tx.conn.execute(update(gates).where(gates.c.id == found.id).values(keyed=True))
     if job_id is not None:
         # Those, too, that were made at the same moment as the gate.
-        of_job = (runs.c.job_id == job_id, OF_JOB, runs.c.status.in_(_ACTIVE), runs.c.gate == 0)
-        tx.conn.execute(update(runs).where(*of_job).values(gate=found))
-    return found
+        _stand(tx, job_id, 0, found.id)
+    return int(found.id)
+
+
+def drop_idle_gate(tx: Tx, job_id: UUID) -> None:
+    """Where nothing holds a job back any more its runs go the quick way again; its row is locked."""
+    paused = exists().where(pauses.c.gate == gates.c.id)
+    idle = (gates.c.limits == NO_LIMITS.stored(), ~gates.c.keyed, ~paused)
+    gate = tx.conn.execute(select(gates.c.id).where(gates.c.job_id == job_id, *idle)).scalar()
+    if gate is not None:
+        _stand(tx, job_id, int(gate), 0)
+        tx.conn.execute(delete(gates).where(gates.c.id == gate))
+
+
+def _stand(tx: Tx, job_id: UUID, before: int, gate: int) -> None:
+    """Move the active runs of a job from one gate behind another; in the order in which all lock runs."""
+    of_job = (runs.c.job_id == job_id, OF_JOB, runs.c.status.in_(_ACTIVE), runs.c.gate == before)
+    found = tx.differences.locked(select(runs.c.id).where(*of_job), by=runs.c.id)
+    tx.conn.execute(update(runs).where(tx.differences.in_query(runs.c.id, found)).values(gate=gate))
 
 
 def _once(tx: Tx, table: Any) -> Insert:
@@ -115,6 +148,7 @@ class GatesOfRuns:
     def __init__(self, tx: Tx, items: Sequence[NewRun]) -> None:
         self._tx = tx
         self._of_job: dict[UUID, int] = {}
+        self._keyed: set[UUID] = set()
         self._of_type: dict[tuple[UUID, str], int] = {}
         jobs = {
             item.extras.job.id for item in items if item.extras is not None and item.extras.job is not None
@@ -129,21 +163,26 @@ class GatesOfRuns:
             return 0
         job, keyed = item.extras.job, item.extras.concurrency_key is not None
         if job is not None:
-            if keyed and job.id not in self._of_job:
-                self._of_job[job.id] = ensure_gate(self._tx, item.team_id, job_id=job.id)
+            if keyed and job.id not in self._keyed:
+                self._of_job[job.id] = ensure_gate(self._tx, item.team_id, job_id=job.id, keyed=True)
+                self._keyed.add(job.id)
             return self._of_job.get(job.id, 0)
         if not keyed:
             return 0
         kind = (item.team_id, item.job_type)
         if kind not in self._of_type:
-            self._of_type[kind] = ensure_gate(self._tx, item.team_id, job_type=item.job_type)
+            self._of_type[kind] = ensure_gate(self._tx, item.team_id, job_type=item.job_type, keyed=True)
         return self._of_type[kind]
 
 
-def read_gates(conn: Connection, ids: Sequence[int], lock: Any = None) -> dict[int, tuple[UUID, Limits]]:
-    """Team and limits of these gates."""
+def read_gates(
+    conn: Connection, ids: Sequence[int], lock: Lock | None = None
+) -> dict[int, tuple[UUID, Limits]]:
+    """Team and limits of these gates; of those that `lock` leaves."""
     if not ids:
         return {}
-    query = select(gates.c.id, gates.c.team_id, gates.c.limits).where(gates.c.id.in_(ids))
-    rows = conn.execute(query if lock is None else lock(query, by=gates.c.id))
+    query = (
+        select(gates.c.id, gates.c.team_id, gates.c.limits).where(gates.c.id.in_(ids)).order_by(gates.c.id)
+    )
+    rows = conn.execute(query if lock is None else lock(query))
     return {row.id: (row.team_id, parse_limits(row.limits)) for row in rows}

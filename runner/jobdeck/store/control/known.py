@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 
 from jobdeck.store.differences import Differences
-from jobdeck.store.schema import gates, pauses, queues
+from jobdeck.store.schema import GATED, gates, pauses, queues, runs
 from jobdeck.store.transaction import Tx
 
 _LOOK_AGAIN_US: Final = 1_000_000
@@ -36,6 +36,14 @@ def is_controlled(tx: Tx) -> bool:
         found = any_controlled(tx.conn)
         _known[engine] = (tx.now, found)
     return found
+
+
+def needs_upkeep(conn: Connection, now: int) -> bool:
+    """Whether runs wait for places under keys, or pauses are over that are still stored."""
+    over = exists(select(pauses.c.id).where(pauses.c.until <= now))
+    return bool(
+        conn.execute(select(literal(1)).where(or_(exists(select(runs.c.id).where(GATED)), over))).first()
+    )
 
 
 def forget(tx: Tx) -> None:

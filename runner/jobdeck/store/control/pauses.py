@@ -27,10 +27,10 @@ from jobdeck.ids import new_id
 from jobdeck.model import Pause
 from jobdeck.states import PauseKind
 from jobdeck.store.columns import word
-from jobdeck.store.control.gates import ensure_gate
+from jobdeck.store.control.gates import drop_idle_gate, ensure_gate
 from jobdeck.store.control.known import forget
 from jobdeck.store.lanes import NOW
-from jobdeck.store.schema import jobs, pauses
+from jobdeck.store.schema import gates, jobs, pauses
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
 
 
@@ -69,7 +69,7 @@ def _pause(tx: Tx, item: MakePause) -> Pause:
             tx.differences.locked(select(jobs.c.id).where(jobs.c.id == target.job_id), by=jobs.c.id)
         )
         gate = ensure_gate(tx, target.team_id, job_id=target.job_id)
-    tx.conn.execute(delete(pauses).where(*_same(target)))
+    tx.conn.execute(delete(pauses).where(*_same(target, gate)))
     until = None if item.span is None else tx.now + int(item.span.total_seconds() * 1_000_000)
     row = {
         "id": new_id(),
@@ -96,8 +96,13 @@ def resume(tx: Tx, items: Sequence[Target]) -> Sequence[Pause | JobdeckError]:
 
 
 def _resume(tx: Tx, target: Target) -> Pause | JobdeckError:
-    row = tx.conn.execute(select(pauses).where(*_same(target), _holds(pauses, tx.now))).mappings().first()
-    tx.conn.execute(delete(pauses).where(*_same(target)))
+    gate = _gate_of(tx, target.job_id)
+    row = (
+        tx.conn.execute(select(pauses).where(*_same(target, gate), _holds(pauses, tx.now))).mappings().first()
+    )
+    tx.conn.execute(delete(pauses).where(*_same(target, gate)))
+    if target.job_id is not None:
+        drop_idle_gate(tx, target.job_id)
     if row is None:
         return Conflict(f"{words_of(target.kind, target.name)} is not paused; see: jobdeck pauses")
     forget(tx)
@@ -106,7 +111,19 @@ def _resume(tx: Tx, target: Target) -> Pause | JobdeckError:
     return _shown(row)
 
 
-def _same(target: Target) -> Sequence[ColumnElement[bool]]:
+def _gate_of(tx: Tx, job_id: UUID | None) -> int | None:
+    """The gate of a job, whose row is locked then."""
+    if job_id is None:
+        return None
+    tx.conn.execute(tx.differences.locked(select(jobs.c.id).where(jobs.c.id == job_id), by=jobs.c.id))
+    found: int | None = tx.conn.execute(select(gates.c.id).where(gates.c.job_id == job_id)).scalar()
+    return found
+
+
+def _same(target: Target, gate: int | None) -> Sequence[ColumnElement[bool]]:
+    if target.kind is PauseKind.JOB:
+        # Not by its slug, which jobs of other projects may have too.
+        return (pauses.c.kind == target.kind, pauses.c.gate == gate)
     team = pauses.c.team_id.is_(None) if target.team_id is None else pauses.c.team_id == target.team_id
     return team, pauses.c.kind == target.kind, pauses.c.name == target.name
 

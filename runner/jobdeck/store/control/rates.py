@@ -21,12 +21,18 @@ TeamRate = tuple[UUID, Rate]
 Name = tuple[UUID, str]
 
 
-def lock_shared(tx: Tx, wanted: Iterable[TeamRate]) -> None:
-    """Lock those of these rates that several jobs share; the others stand behind the lock of their gate."""
+def lock_shared(tx: Tx, wanted: Iterable[TeamRate]) -> set[Name]:
+    """Lock those of these rates that several jobs share; those that somebody else has locked.
+
+    The others stand behind the lock of their gate.
+    """
     names = {(team_id, rate.name) for team_id, rate in wanted if rate.is_shared}
+    busy: set[Name] = set()
     for team_id, name in sorted(names):
         query = select(rates.c.name).where(rates.c.team_id == team_id, rates.c.name == name)
-        tx.conn.execute(tx.differences.locked(query, by=rates.c.name))
+        if tx.conn.execute(tx.differences.unlocked_only(query, rates)).first() is None:
+            busy.add((team_id, name))
+    return busy
 
 
 def left(conn: Connection, now: int, team_id: UUID, rate: Rate) -> int:

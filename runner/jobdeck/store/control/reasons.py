@@ -12,12 +12,14 @@ from sqlalchemy import Connection, select
 from jobdeck.clock import from_us, to_us
 from jobdeck.durations import format_duration
 from jobdeck.ids import show_id
-from jobdeck.model import Reason
+from jobdeck.limits import DEFAULT_PROJECT
+from jobdeck.model import Pause, Reason
+from jobdeck.states import PauseKind
 from jobdeck.store.control.budget import Budget, Lane, Limit, budget_now, window_of
 from jobdeck.store.control.gates import Limits
 from jobdeck.store.control.pauses import pauses_of, words_of
 from jobdeck.store.control.rates import free_at
-from jobdeck.store.schema import gates, jobs, leases, runs
+from jobdeck.store.schema import gates, jobs, leases, projects, runs
 
 _SHOWN: Final = 3
 """Runs that are named of those that hold all places."""
@@ -29,8 +31,20 @@ def paused(conn: Connection, now: int, run_id: UUID) -> Iterator[Reason]:
         end = "" if found.until is None else f", for another {span(to_us(found.until) - now)}"
         why = f": {found.reason}" if found.reason else ""
         what = words_of(found.kind, found.name)
-        resume = " ".join(filter(None, ("jobdeck resume", found.kind, found.name)))
-        yield Reason("paused", f"{what} is paused by {found.actor}{end}{why}", resume)
+        yield Reason("paused", f"{what} is paused by {found.actor}{end}{why}", _resume(conn, run_id, found))
+
+
+def _resume(conn: Connection, run_id: UUID, found: Pause) -> str:
+    if found.kind in (PauseKind.ALL, PauseKind.TEAM):
+        return f"jobdeck resume {found.kind}"
+    project = None
+    if found.kind is PauseKind.JOB:
+        of_run = (
+            select(projects.c.slug).join(runs, runs.c.project_id == projects.c.id).where(runs.c.id == run_id)
+        )
+        project = conn.execute(of_run).scalar()
+    inside = f" --project {project}" if project not in (None, DEFAULT_PROJECT) else ""
+    return f"jobdeck{inside} resume {found.kind} {found.name}"
 
 
 def limited(conn: Connection, now: int, row: Any) -> Iterator[Reason]:

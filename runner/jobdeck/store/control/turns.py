@@ -8,23 +8,25 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import Connection, bindparam, literal, select, tuple_, update
 
 from jobdeck.errors import JobdeckError
 from jobdeck.states import Status
 from jobdeck.store.columns import word
 from jobdeck.store.control.budget import count_running
-from jobdeck.store.control.gates import read_gates
+from jobdeck.store.control.gates import Lock, read_gates
 from jobdeck.store.control.pauses import end_pauses
-from jobdeck.store.schema import GATED, runs
+from jobdeck.store.schema import GATED, gates, runs
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
 
 Key = tuple[int, str]
 """A gate and a concurrency key behind it."""
 
+_KEYS_AT_ONCE: Final = 500
+"""Keys looked at in one transaction."""
 _PENDING: Final = runs.c.status == word(Status.PENDING)
 
 
@@ -44,35 +46,72 @@ def give_places(tx: Tx, ended: Iterable[UUID]) -> None:
     free: Counter[Key] = Counter((row.gate, row.concurrency_key) for row in tx.conn.execute(query))
     if free:
         # A claim that counts the lease that has just ended puts its run aside before this looks, or after.
-        read_gates(tx.conn, sorted({gate for gate, _ in free}), tx.differences.locked)
+        ids = sorted({gate for gate, _ in free})
+        read_gates(tx.conn, ids, lambda query: tx.differences.locked(query, by=gates.c.id))
         _call(tx, free)
 
 
 @dataclass(frozen=True, slots=True)
 class CallWaiting:
-    """Look for keys that have a free place and runs that wait for it."""
+    """Look for keys that have a free place and runs that wait for it; `after` a key, where the last look ended."""
+
+    after: Key | None = None
+
+
+class Called(NamedTuple):
+    """How many may come, and where to go on looking; None: at the first key again."""
+
+    runs: int
+    last: Key | None
 
 
 @verb(Rank.CHANGE)
-def call_waiting(tx: Tx, items: Sequence[CallWaiting]) -> Sequence[int | JobdeckError]:
-    """How many may come: of a key whose next run was cancelled, say, or whose limit has been raised."""
+def call_waiting(tx: Tx, items: Sequence[CallWaiting]) -> Sequence[Called | JobdeckError]:
+    """Let runs come whose place nobody takes: the next one of their key was cancelled, say, or its limit raised."""
     end_pauses(tx)
-    query = select(runs.c.gate, runs.c.concurrency_key, runs.c.team_id).where(GATED).distinct()
-    waiting = {(row.gate, row.concurrency_key): row.team_id for row in tx.conn.execute(query)}
-    called = 0
-    if waiting:
-        gates = read_gates(tx.conn, sorted({gate for gate, _ in waiting}), tx.differences.locked)
-        running = count_running(tx.conn, set(waiting.values())).keys
-        per_key = {gate: limits.per_key for gate, (_, limits) in gates.items()}
-        free = Counter({key: per_key.get(key[0], 1) - running[key] for key in waiting})
-        called = _call(tx, +free)
-    return [called if index == 0 else 0 for index, _ in enumerate(items)]
+    return [_call_waiting(tx, item) for item in items]
+
+
+def _call_waiting(tx: Tx, item: CallWaiting) -> Called:
+    keys = _waiting_keys(tx.conn, item.after)
+    free = _free_places(tx.conn, keys, lambda query: tx.differences.locked(query, by=gates.c.id))
+    return Called(_call(tx, free), keys[-1] if len(keys) == _KEYS_AT_ONCE else None)
+
+
+def places_are_free(conn: Connection) -> bool:
+    """Whether runs that were put aside may come, and nobody has called them yet."""
+    return bool(_free_places(conn, _waiting_keys(conn, None)))
+
+
+def _waiting_keys(conn: Connection, after: Key | None) -> list[Key]:
+    """Keys that runs wait for, step by step along their index: there may be thousands of runs to each."""
+    found: list[Key] = []
+    key = tuple_(runs.c.gate, runs.c.concurrency_key)
+    while len(found) < _KEYS_AT_ONCE:
+        query = select(runs.c.gate, runs.c.concurrency_key).where(GATED)
+        last = found[-1] if found else after
+        if last is not None:
+            query = query.where(key > tuple_(literal(last[0]), literal(last[1])))
+        row = conn.execute(query.order_by(runs.c.gate, runs.c.concurrency_key).limit(1)).first()
+        if row is None:
+            break
+        found.append((row.gate, row.concurrency_key))
+    return found
+
+
+def _free_places(conn: Connection, keys: Sequence[Key], lock: Lock | None = None) -> Counter[Key]:
+    if not keys:
+        return Counter()
+    passed = read_gates(conn, sorted({gate for gate, _ in keys}), lock)
+    running = count_running(conn, {team_id for team_id, _ in passed.values()}).keys
+    free = Counter({key: passed[key[0]][1].per_key - running[key] for key in keys if key[0] in passed})
+    return +free
 
 
 def _call(tx: Tx, free: Counter[Key]) -> int:
     """Let so many of each key come, in the order of every claim."""
     called: list[UUID] = []
-    for (gate, key), places in sorted(free.items()):
+    for (gate, key), places in sorted(free.items(), key=lambda item: (item[0][0], str(item[0][1]))):
         query = (
             select(runs.c.id)
             .where(GATED, runs.c.gate == gate, runs.c.concurrency_key == key)

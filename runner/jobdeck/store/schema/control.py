@@ -39,6 +39,8 @@ gates = Table(
     Column("job_id", Id),
     Column("job_type", Text),
     Column("limits", Json, nullable=False),
+    # Whether runs with concurrency keys have stood behind it: then it stays.
+    flag("keyed"),
 )
 _OF_JOB = text("job_id IS NOT NULL")
 Index(

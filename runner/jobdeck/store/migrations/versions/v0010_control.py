@@ -90,6 +90,7 @@ def _gates() -> None:
         sa.Column("job_id", Id(), nullable=True),
         sa.Column("job_type", sa.Text(), nullable=True),
         sa.Column("limits", Json(), nullable=False),
+        sa.Column("keyed", sa.Boolean(), nullable=False, server_default=sa.text("false")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_gates")),
     )
     of_job, of_type = sa.text("job_id IS NOT NULL"), sa.text("job_type IS NOT NULL")

@@ -153,6 +153,8 @@ async def test_a_database_that_does_not_come_back(
     """The COMMIT is carried out and nobody can say so: the error says that nobody knows, and names the run."""
     monkeypatch.setattr(unknown_outcome, "_PATIENCE", 0.2)
     client = client_of(deck)
+    # Who the actor is has been read by then.
+    await client.runs.counts()
 
     def last(kinds: frozenset[str]) -> CommitCut | None:
         proxy.refusing = True

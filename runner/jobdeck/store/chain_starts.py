@@ -19,6 +19,7 @@ from jobdeck.model import NewRun
 from jobdeck.store.differences import Differences
 from jobdeck.store.enqueue import enqueue
 from jobdeck.store.events import Event, record
+from jobdeck.store.job_states import held_jobs
 from jobdeck.store.run_template import run_of
 from jobdeck.store.schema import job_dependencies, job_templates, jobs, run_parents
 from jobdeck.store.statement import statement
@@ -36,7 +37,8 @@ def start_dependants(tx: Tx) -> None:
         ends, tx.ends = tx.ends, []
         waiting = {row.job_id for row in _dependants.all(tx, {"ids": [end.job_id for end in ends]})}
         if waiting:
-            tx.differences.lock_rows(tx.conn, jobs.c.id, waiting)
+            # As whoever makes a run of them holds them, with whom this is in one transaction often enough.
+            held_jobs(tx, waiting)
             _start(tx, _Marks(tx, waiting).put(ends))
 
 
@@ -55,7 +57,7 @@ class _Start(NamedTuple):
 
 
 class _Marks:
-    """Which conditions of some jobs, whose rows are locked, have been met since their last start."""
+    """Which conditions of some jobs have been met since their last start; their dependencies are locked."""
 
     def __init__(self, tx: Tx, job_ids: set[UUID]) -> None:
         self._tx = tx
@@ -63,7 +65,8 @@ class _Marks:
         self._met: dict[UUID, dict[UUID, UUID]] = {}
         self._dependants: dict[UUID, list[UUID]] = {}
         query = select(job_dependencies).where(job_dependencies.c.job_id.in_(job_ids))
-        for row in tx.conn.execute(query.order_by(job_dependencies.c.job_id)):
+        query = query.order_by(job_dependencies.c.job_id)
+        for row in tx.conn.execute(tx.differences.locked(query, by=job_dependencies.c.depends_on_job_id)):
             self._conditions.setdefault(row.job_id, {})[row.depends_on_job_id] = row.condition
             met = self._met.setdefault(row.job_id, {})
             if row.met_run_id is not None:

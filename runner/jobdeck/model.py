@@ -233,6 +233,8 @@ class RunExtras(NamedTuple):
     announces: bool = False
     """Whether somebody may be told of its end."""
     job: JobRef | None = None
+    batch_id: UUID | None = None
+    """Of the runs that one call of `trigger_batch` has made."""
 
 
 class NewRun(NamedTuple):
@@ -380,6 +382,8 @@ class Run:
     concurrency_key: str | None = None
     callback_url: str | None = None
     continuation_of: UUID | None = None
+    batch_id: UUID | None = None
+    """The same for all runs that one batch of different runs has made."""
     job_id: UUID | None = None
     job: str | None = None
     """Slug of the saved job it is of."""

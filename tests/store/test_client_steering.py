@@ -88,6 +88,11 @@ async def test_a_batch_of_different_runs(client: Client, deck: Deck) -> None:
     assert {result.run_id for result in results if result.run_id} == {
         row["id"] for row in await deck.rows(runs)
     }
+    made = {(await client.runs.show(result.run_id)).batch_id for result in results if result.run_id}
+    assert len(made - {None}) == len(made) == 1
+    (alone,) = await client.runs.trigger_batch([BatchItem("sync")])
+    assert alone.run_id is not None
+    assert (await client.runs.show(alone.run_id)).batch_id not in made | {None}
     assert await client.runs.trigger_batch([]) == []
     with pytest.raises(ValidationError, match="at most 10,000 runs at a time, not 10,001"):
         await client.runs.trigger_batch([BatchItem("sync")] * 10_001)

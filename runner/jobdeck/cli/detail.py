@@ -69,6 +69,8 @@ def _lineage(run: Run) -> Iterator[str]:
         yield _line("job", f"{run.job} version {run.job_version}{where}")
     if run.continuation_of:
         yield _line("again", f"continues {show_id('run', run.continuation_of)}")
+    if run.batch_id:
+        yield _line("batch", show_id("bat", run.batch_id))
     if run.parent_run_id:
         yield _line("parent", show_id("run", run.parent_run_id))
     for kin in run.parents:

@@ -78,6 +78,7 @@ def run_json(run: Run) -> Json:
         "callback_url": run.callback_url,
         "deduplicated": run.deduplicated,
         "continuation_of": _id("run", run.continuation_of),
+        "batch_id": _id("bat", run.batch_id),
         "job_id": _id("job", run.job_id),
         "job": run.job,
         "job_version": run.job_version,

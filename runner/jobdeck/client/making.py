@@ -18,6 +18,7 @@ from jobdeck.client.reading import RunReading
 from jobdeck.client.session import Session
 from jobdeck.client.storing import store_all, store_each
 from jobdeck.errors import Conflict, JobdeckError, ValidationError
+from jobdeck.ids import new_id
 from jobdeck.model import BatchItem, BatchResult, JobRef, JobType, NewRun, Run, RunExtras
 from jobdeck.people import Permission
 from jobdeck.retry import from_facts
@@ -90,15 +91,17 @@ class RunMaking(RunReading):
     async def trigger_batch(self, items: Sequence[BatchItem]) -> Results:
         """Different runs, at most 10,000; each of them is stored or refused for itself, in the order of the items.
 
-        Raises ValidationError for a batch that is too large.
+        Those that are stored have one `batch_id`. Raises ValidationError for a batch that is too large.
         """
         _check_size(len(items))
         results: list[BatchResult | None] = [None] * len(items)
         built: dict[int, NewRun] = {}
+        batch_id = new_id()
         for index, item in enumerate(items):
             try:
                 options = _batch_options(item.options)
-                built[index] = await self._built(self._session, item.job_type, item.params, options)
+                new = await self._built(self._session, item.job_type, item.params, options)
+                built[index] = new._replace(extras=(new.extras or RunExtras())._replace(batch_id=batch_id))
             except JobdeckError as error:
                 results[index] = BatchResult(error=error)
         stored = await store_each(self._session.database, list(built.values())) if built else {}

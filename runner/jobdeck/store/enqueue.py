@@ -176,7 +176,7 @@ _PLAIN = (
 _EXTRA = (
     "blocked", "behind", "expires_at", "requires_approval", "idempotency_key", "dedupe_key", "dedupe_until",
     "continuation_of", "backoff", "job_id", "job_version", "environment", "overrides",
-    "schedule_id", "fire_at", "concurrency_key", "callback_url", "announces", "gate",
+    "schedule_id", "fire_at", "concurrency_key", "callback_url", "announces", "batch_id", "gate",
 )  # fmt: skip
 
 
@@ -239,6 +239,7 @@ def _full_row(item: NewRun, now: int, blocked: int, behind: bool) -> tuple[Any, 
         extras.concurrency_key,
         extras.callback_url,
         extras.announces,
+        extras.batch_id,
     )
 
 

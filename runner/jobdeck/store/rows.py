@@ -86,6 +86,7 @@ class _RunRow(NamedTuple):
 _SELDOM: Final = (
     "approved_at", "approved_by", "idempotency_key", "dedupe_key", "concurrency_key", "continuation_of",
     "lineage_depth", "backoff", "job_id", "job_version", "schedule_id", "environment", "callback_url",
+    "batch_id",
 )  # fmt: skip
 _WIDE: Final = (*_SELDOM, "params", "result", "traceback", "tags", "metadata")
 

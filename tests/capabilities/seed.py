@@ -18,15 +18,19 @@ from uuid import UUID, uuid4
 
 from jobdeck import Backoff
 from jobdeck.client import Client
-from jobdeck.ids import tail
+from jobdeck.ids import show_id, tail
 from jobdeck.model import Run, RunFilter
+from jobdeck.notifiers import DeliveryState
 from jobdeck.retry import Growth
 from jobdeck.states import TERMINAL, Status
 from jobdeck.sync import SyncClient
 from tests.acceptance.deck import PATIENCE, Deck
+from tests.handlers.api import Api, Reply
 
 # Nobody works on this queue.
 _PARKED: Final = "parked"
+# Stands for the origin of the other side, whose port is free until then.
+_ELSEWHERE: Final = "{elsewhere}"
 _FAILING: Final = {"seconds": 0, "fail": True}
 _AT_ONCE: Final = Backoff(growth=Growth.FIXED, base=0.0)
 _MUCH_LATER: Final = Backoff(growth=Growth.FIXED, base=3_600.0, jitter=False)
@@ -65,6 +69,8 @@ RUNS: Final[Mapping[str, Kind]] = {
     ),
     "WAITING_RUN": Kind("noop", {}, {"queue": _PARKED}, _is_pending),
     "LATER_RUN": Kind("noop", {}, {"delay": timedelta(days=1)}, _is_pending),
+    "TOLD_RUN": Kind("noop", {}, {"callback_url": f"{_ELSEWHERE}/ended"}),
+    "PARKED_RUN": Kind("http", {"url": f"{_ELSEWHERE}/later"}, {}, lambda run: run.label == "parked"),
     "APPROVAL_RUN": Kind(
         "noop", {}, {"requires_approval": True}, lambda run: run.status is Status.AWAITING_APPROVAL
     ),
@@ -78,6 +84,7 @@ JOBS: Final[Mapping[str, Mapping[str, Any]]] = {
 }
 OTHERS: Final = (
     "OWN_RUN", "SLUG", "KEY", "TABLE", "RUNS_FILE", "DEFINITIONS_FILE", "JOBS_FILE", "CURSOR", "STRANGERS",
+    "WATCHED", "DELIVERY", "PULL_QUEUE", "CLAIMED_RUN", "TOKEN",
 )  # fmt: skip
 WORDS: Final = (*RUNS, *JOBS, *OTHERS)
 
@@ -89,12 +96,15 @@ async def _cancel(client: Client, run_id: UUID) -> None:
 class Seed:
     """Hands out what the words of commands stand for."""
 
-    def __init__(self, deck: Deck, client: SyncClient) -> None:
-        self._deck, self._client = deck, client
+    def __init__(self, deck: Deck, client: SyncClient, elsewhere: Api) -> None:
+        self._deck, self._client, self._elsewhere = deck, client, elsewhere
+        elsewhere.routes |= {"/later": lambda _: Reply(status=202), "/ended": lambda _: Reply()}
         self._runs: dict[str, list[UUID]] = {}
+        self._last_token = ""
 
     def grow(self, wanted: Counter[str]) -> None:
         """Make so many runs of each kind, and see that each becomes what it is called."""
+        wanted = wanted + Counter({"TOLD_RUN": wanted["DELIVERY"]})
         for word, kind in RUNS.items():
             self._runs[word] = [self._trigger(kind) for _ in range(wanted[word])]
         for run_id in self._runs["CANCELLED_RUN"]:
@@ -104,7 +114,15 @@ class Seed:
             self._until(word, kind.is_ready)
 
     def _trigger(self, kind: Kind) -> UUID:
-        return self._client(lambda client: client.runs.enqueue(kind.job_type, kind.params, **kind.options))
+        params, options = map(self._with_origin, (kind.params, kind.options))
+        return self._client(lambda client: client.runs.enqueue(kind.job_type, params, **options))
+
+    def _with_origin(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        origin = self._elsewhere.origin
+        return {
+            name: value.replace(_ELSEWHERE, origin) if isinstance(value, str) else value
+            for name, value in facts.items()
+        }
 
     def _until(self, word: str, holds: Callable[[Run], bool]) -> None:
         """Look at the runs of a kind whenever something has changed, until it holds for all of them."""
@@ -132,7 +150,12 @@ class Seed:
         """What stands for the word in one command, and in no other."""
         if word in RUNS:
             run_id = self._runs[word].pop()
-            shown = self._client(lambda client: client.runs.show(run_id)).shown_id
+            shown = show_id("run", run_id)
+            if word == "PARKED_RUN":
+                asked = next(
+                    each for each in self._elsewhere.asked if each.headers.get("Jobdeck-Run") == str(run_id)
+                )
+                self._last_token = asked.headers["Jobdeck-Token"]
             return tail(shown) if word == "TAIL" else shown
         if word in JOBS:
             return self._job(word)
@@ -184,6 +207,42 @@ class Seed:
         cursor = self._client(lambda client: client.runs.find(RunFilter(), limit=1)).cursor
         assert cursor is not None
         return cursor
+
+    def _delivery(self) -> str:
+        """Waited for: workers send beside their runs, and what is being sent is not sent again."""
+        run_id = self._runs["TOLD_RUN"].pop()
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            (found,) = self._client(lambda client: client.deliveries.list(run_id=run_id))
+            if found.state is DeliveryState.DELIVERED:
+                return show_id("msg", found.id)
+            assert time.monotonic() < deadline, found
+            self._client(lambda client: client.changed(1.0))
+
+    def _pull_queue(self) -> str:
+        name = self._key()
+        self._client(lambda client: client.queues.create(name, pull=True))
+        self._client(lambda client: client.runs.enqueue("noop", queue=name))
+        return name
+
+    def _claimed_run(self) -> str:
+        name = self._pull_queue()
+        (work,) = self._client(lambda client: client.queues.claim(name, visibility=3_600))
+        self._last_token = work.token
+        return show_id("run", work.run_id)
+
+    def _token(self) -> str:
+        path = self._deck.folder / uuid4().hex
+        path.write_text(self._last_token)
+        return path.name
+
+    def _watched(self) -> str:
+        slug = self._strangers()
+        ann = Deck(self._deck.url, self._deck.folder, settings={"JOBDECK_ACTOR": "ann"})
+        for name, role in (("ann", "admin"), ("bob", "viewer")):
+            done = ann.run("members", "add", name, "--role", role, "--team", slug)
+            assert done.returncode == 0, done
+        return slug
 
     def _strangers(self) -> str:
         return self._client(lambda client: client.teams.create(f"team-{uuid4().hex[:12]}")).slug

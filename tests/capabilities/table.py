@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Final
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "capabilities.md"
-TO_COME: Final = "to come"
 _ROW = re.compile(r"^\| ([A-Z]\d+) \|([^|]*)\|([^|]*)\|([^|]*)\|$", re.MULTILINE)
 _COMMAND = re.compile(r"`(jobdeck [^`]*)`(?: exit (\d+))?")
 _NAME = re.compile(r"`((?:client|ctx)\.[\w.]+)`")
@@ -47,11 +46,6 @@ class Row:
         return _TEST.findall(self.proven)
 
     @property
-    def to_come(self) -> bool:
-        """Whether a part of it, or all, is not there yet."""
-        return TO_COME in f"{self.promise}{self.shown}{self.proven}"
-
-    @property
     def over_http_only(self) -> bool:
         return self.shown.strip() == "over HTTP only"
 
@@ -59,7 +53,7 @@ class Row:
     def is_empty(self) -> bool:
         """Whether it says neither what shows and proves it nor why there is nothing."""
         seen = bool(self.commands or self.names)
-        return not (self.over_http_only or self.to_come or (seen and self.tests))
+        return not (self.over_http_only or (seen and self.tests))
 
 
 def read() -> list[Row]:

@@ -8,17 +8,21 @@ from uuid import UUID
 
 import pytest
 
+from jobdeck.bulk import BulkKind, BulkPlan, Target
 from jobdeck.client import Client, guard
 from jobdeck.errors import DatabaseUnavailable, Forbidden, JobdeckError
-from jobdeck.ids import new_id
-from jobdeck.model import BatchItem, JobSpec, RunExtras
+from jobdeck.ids import new_id, show_id
+from jobdeck.model import BatchItem, JobSpec, RunExtras, RunFilter
 from jobdeck.people import Role
+from jobdeck.store.bulk import NewBulk, create_bulk
 from jobdeck.store.database import Database
-from jobdeck.store.schema import audit
+from jobdeck.store.outbox import Fate
+from jobdeck.store.schema import audit, disabled_webhooks, outbox
 from tests.architecture.operations import apis, operations
 from tests.store.audits import acts, checked, seal_all
 from tests.store.clients import client_of
 from tests.store.deck import Deck, team_of
+from tests.store.test_outbox import ended, taken, told
 
 Operate = Callable[[Client, Deck], Awaitable[Any]]
 
@@ -89,6 +93,44 @@ ROUTES: dict[str, tuple[Operate, Operate]] = {
         lambda c, d: c.jobs.apply([JobSpec("third", {"type": "sync"})]),
         lambda c, d: c.jobs.apply([JobSpec("third", {"type": "unheard_of"})]),
     ),
+    "JobsApi.depend": (
+        lambda c, d: _on_pair(c, c.jobs.depend),
+        lambda c, d: _on_job(c, lambda job_id: c.jobs.depend(job_id, job_id)),
+    ),
+    "JobsApi.undepend": (
+        lambda c, d: _on_pair(c, c.jobs.undepend),
+        lambda c, d: _on_job(c, lambda job_id: c.jobs.undepend(job_id, job_id)),
+    ),
+    "RunsApi.pin": (lambda c, d: _on_run(d, c.runs.pin), lambda c, d: c.runs.pin(new_id())),
+    "RunsApi.unpin": (lambda c, d: _on_run(d, c.runs.unpin), lambda c, d: c.runs.unpin(new_id())),
+    "BulkApi.start": (
+        lambda c, d: _bulk(c, d, BulkKind.CANCEL),
+        lambda c, d: _bulk(c, d, BulkKind.REJECT),
+    ),
+    "BulkApi.stop": (lambda c, d: _on_bulk(d, c.bulk.stop), lambda c, d: c.bulk.stop(new_id())),
+    "PausesApi.pause": (
+        lambda c, d: c.pauses.pause("queue", "slow"),
+        lambda c, d: c.pauses.pause("dog", "rex"),
+    ),
+    "PausesApi.resume": (
+        lambda c, d: c.pauses.resume("queue", "paused"),
+        lambda c, d: c.pauses.resume("queue", "slow"),
+    ),
+    "QueuesApi.create": (
+        lambda c, d: c.queues.create("outside", pull=True),
+        lambda c, d: c.queues.create("declared"),
+    ),
+    "QueuesApi.limit": (lambda c, d: c.queues.limit("slow", 2), lambda c, d: c.queues.limit("slow", 0)),
+    "QueuesApi.delete": (lambda c, d: c.queues.delete("declared"), lambda c, d: c.queues.delete("nowhere")),
+    "DeliveriesApi.resend": (
+        lambda c, d: _on_delivery(d, c.deliveries.resend),
+        lambda c, d: c.deliveries.resend(new_id()),
+    ),
+    "WebhooksApi.rotate": (lambda c, d: c.webhooks.rotate(), lambda c, d: c.webhooks.rotate(new_id())),
+    "WebhooksApi.enable": (
+        lambda c, d: _on_endpoint(d, c.webhooks.enable),
+        lambda c, d: c.webhooks.enable(show_id("hook", new_id())),
+    ),
     "TeamsApi.create": (lambda c, d: c.teams.create("new"), lambda c, d: c.teams.create("acme")),
     "ProjectsApi.create": (lambda c, d: c.projects.create("new"), lambda c, d: c.projects.create("No Slug")),
     "MembersApi.add": (
@@ -112,6 +154,36 @@ async def _on_job(client: Client, operate: Callable[[UUID], Awaitable[Any]]) -> 
     return await operate(await job(client))
 
 
+async def _on_pair(client: Client, operate: Callable[[UUID, UUID], Awaitable[Any]]) -> Any:
+    return await operate(await job(client), await client.jobs.resolve("source"))
+
+
+async def _bulk(client: Client, deck: Deck, kind: BulkKind) -> Any:
+    run_id = await deck.enqueue()
+    return await client.bulk.start(BulkPlan(kind, RunFilter(), [Target(run_id, 0)]))
+
+
+async def _on_bulk(deck: Deck, operate: Callable[[UUID], Awaitable[Any]]) -> Any:
+    targets = [Target(await deck.enqueue(), 0)]
+    new = NewBulk(new_id(), deck.scope.team_id, BulkKind.CANCEL, RunFilter(), "ada", None, targets)
+    return await operate(await deck.database.write(create_bulk, new))
+
+
+async def _on_delivery(deck: Deck, operate: Callable[[UUID], Awaitable[Any]]) -> Any:
+    await ended(deck)
+    return await operate((await deck.rows(outbox))[-1]["id"])
+
+
+async def _on_endpoint(deck: Deck, operate: Callable[[str], Awaitable[Any]]) -> Any:
+    """One that has answered 410, to whomever comes first."""
+    if not await deck.rows(disabled_webhooks):
+        await ended(deck)
+        (parcel,) = await taken(deck)
+        await told(deck, parcel, Fate.GONE, code=410)
+    (endpoint,) = await deck.rows(disabled_webhooks)
+    return await operate(show_id("hook", endpoint["id"]))
+
+
 async def _retry(client: Client, deck: Deck) -> Any:
     run_id = await deck.enqueue()
     await deck.cancel(run_id)
@@ -124,6 +196,26 @@ async def _approve(client: Client, deck: Deck) -> Any:
 
 async def _reject(client: Client, deck: Deck, reason: str) -> Any:
     return await client.runs.reject(await waiting(deck), reason=reason)
+
+
+async def _chain(client: Client) -> None:
+    await client.jobs.create("source", {"type": "sync"})
+
+
+async def _chained(client: Client) -> None:
+    await _chain(client)
+    await _on_pair(client, client.jobs.depend)
+
+
+BEFORE: dict[str, Callable[[Client], Awaitable[Any]]] = {
+    "JobsApi.rollback": lambda c: _on_job(c, lambda job_id: c.jobs.update(job_id, {"priority": 2})),
+    "JobsApi.depend": _chain,
+    "JobsApi.undepend": _chained,
+    "PausesApi.resume": lambda c: c.pauses.pause("queue", "paused"),
+    "QueuesApi.create": lambda c: c.queues.create("declared"),
+    "QueuesApi.delete": lambda c: c.queues.create("declared"),
+}
+"""What has to be there first."""
 
 
 def mutating() -> Iterator[tuple[str, str]]:
@@ -159,8 +251,8 @@ async def test_s15_each_route_leaves_one_row(deck: Deck, route: str) -> None:
     done, failing = ROUTES[route]
     ada = client_of(deck)
     await ada.jobs.create("nightly", {"type": "sync"})
-    if route == "JobsApi.rollback":
-        await ada.jobs.update(await job(ada), {"priority": 2})
+    if route in BEFORE:
+        await BEFORE[route](ada)
     await ada.members.add("ada", Role.ADMIN)
     await ada.members.add("vera", Role.VIEWER)
     before = len(await acts(deck))
@@ -200,6 +292,8 @@ async def _as(client: Client, admin: Client, operate: Operate, deck: Deck) -> No
 
     class Told:
         runs, teams, projects, members = client.runs, client.teams, client.projects, client.members
+        bulk, pauses, queues = client.bulk, client.pauses, client.queues
+        deliveries, webhooks = client.deliveries, client.webhooks
 
         class jobs:
             resolve = admin.jobs.resolve

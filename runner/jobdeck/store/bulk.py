@@ -98,6 +98,7 @@ def create_bulk(tx: Tx, items: Sequence[NewBulk]) -> Sequence[UUID]:
         tx.conn.execute(insert(bulk_operations), row)
         if item.targets:
             tx.conn.execute(insert(bulk_steps), list(_steps(item)))
+        tx.tell(item, show_id("bulk", item.id), None, {"kind": item.kind, "runs": len(item.targets)})
     tx.hint(Hint.CHANGE)
     return [item.id for item in items]
 
@@ -272,6 +273,7 @@ def _stop(tx: Tx, item: StopBulk) -> UUID | JobdeckError:
     state = tx.conn.execute(tx.differences.locked(mine, by=bulk_operations.c.id)).scalar_one()
     if state not in (BulkState.PENDING, BulkState.RUNNING):
         return Conflict(f"{shown} has already ended as {state}")
+    tx.tell(item, shown, {"state": state}, {"state": BulkState.STOPPED})
     ended = {"state": BulkState.STOPPED, "finished_at": tx.now}
     tx.conn.execute(update(bulk_operations).where(bulk_operations.c.id == item.bulk_id).values(ended))
     tx.hint(Hint.CHANGE)

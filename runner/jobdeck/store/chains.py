@@ -68,6 +68,15 @@ def _change_all(tx: Tx, item: ChangeChains) -> JobdeckError | None:
             _check_cycles(tx, item, slugs)
     except JobdeckError as error:
         return error
+    for change in item.jobs:
+        after = {"starts_after": {show_id("job", on): condition for on, condition in change.add}}
+        before = {"starts_after": [show_id("job", on) for on in change.remove]}
+        tx.tell(
+            item,
+            show_id("job", change.job_id),
+            before if change.remove else None,
+            after if change.add else None,
+        )
     tx.hint(Hint.CHANGE)
     return None
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import select, update
 
 from jobdeck.errors import JobdeckError
+from jobdeck.ids import show_id
 from jobdeck.store.changes import unknown_run
 from jobdeck.store.events import Event, record
 from jobdeck.store.locks import Locks, lock_runs
@@ -39,6 +40,7 @@ def _pin(tx: Tx, item: Pin) -> JobdeckError | None:
     before = tx.conn.execute(select(runs.c.pinned).where(*mine)).scalar()
     if before is None:
         return unknown_run(item.run_id)
+    tx.tell(item, show_id("run", item.run_id), {"pinned": bool(before)}, {"pinned": item.pinned})
     if bool(before) != item.pinned:
         changed = {"pinned": item.pinned, "revision": runs.c.revision + 1}
         tx.conn.execute(update(runs).where(*mine).values(changed))

@@ -56,6 +56,7 @@ def _create(tx: Tx, item: NewQueue) -> JobdeckError | None:
         "created_by": item.actor,
     }
     tx.conn.execute(insert(queues), row)
+    tx.tell(item, item.name, None, {"pull": item.pull})
     tx.hint(Hint.CHANGE)
     return None
 
@@ -67,7 +68,8 @@ def delete_queue(tx: Tx, items: Sequence[DropQueue]) -> Sequence[JobdeckError | 
 
 
 def _delete(tx: Tx, item: DropQueue) -> JobdeckError | None:
-    if kind_of(tx.conn, item.team_id, item.name) is None:
+    pull = kind_of(tx.conn, item.team_id, item.name)
+    if pull is None:
         return NotFound(f"no declared queue {item.name!r} in this team")
     waiting = tx.conn.execute(
         select(func.count())
@@ -79,6 +81,7 @@ def _delete(tx: Tx, item: DropQueue) -> JobdeckError | None:
             f"{waiting:,} run{'s wait' if waiting > 1 else ' waits'} in {item.name!r}; end them, or move them with: "
             "jobdeck runs update ID --queue NAME"
         )
+    tx.tell(item, item.name, {"pull": pull})
     tx.conn.execute(delete(queues).where(queues.c.team_id == item.team_id, queues.c.name == item.name))
     tx.hint(Hint.CHANGE | Hint.WORK)
     return None
@@ -102,6 +105,7 @@ def limit_queue(tx: Tx, items: Sequence[LimitQueue]) -> Sequence[str | JobdeckEr
         limited = {"max_concurrency": item.max_concurrency}
         told = tx.differences.insert(queues).values(row | limited)
         tx.conn.execute(told.on_conflict_do_update(index_elements=["team_id", "name"], set_=limited))
+        tx.tell(item, item.name, None, limited)
     forget(tx)
     tx.hint(Hint.CHANGE | Hint.WORK)
     return [item.name for item in items]

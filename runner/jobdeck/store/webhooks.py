@@ -74,6 +74,9 @@ def _rotate(tx: Tx, item: Rotate) -> datetime | JobdeckError | None:
         tx.conn.execute(insert(webhook_secrets), {"owner_id": owner, "team_id": item.team_id, **values})
     else:
         tx.conn.execute(update(webhook_secrets).where(webhook_secrets.c.owner_id == owner).values(values))
+    # Never the secrets themselves, nor anything made of them.
+    target = "callbacks" if item.job_id is None else show_id("job", item.job_id)
+    tx.tell(item, target, None, {"old_signs_until": until})
     return None if until is None else from_us(until)
 
 
@@ -93,6 +96,8 @@ def enable_endpoint(tx: Tx, items: Sequence[EnableEndpoint]) -> Sequence[UUID | 
             disabled_webhooks.c.id == item.id, disabled_webhooks.c.team_id == item.team_id
         )
         found = tx.conn.execute(gone).rowcount
+        if found:
+            tx.tell(item, show_id("hook", item.id), {"enabled": False}, {"enabled": True})
         missing = NotFound(f"no disabled endpoint {show_id('hook', item.id)}; see: jobdeck webhooks list")
         results.append(item.id if found else missing)
     return results

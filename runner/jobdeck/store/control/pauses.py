@@ -83,7 +83,7 @@ def _pause(tx: Tx, item: MakePause) -> Pause:
         "until": until,
     }
     tx.conn.execute(insert(pauses), row)
-    tx.tell(item, f"{target.kind} {target.name}".rstrip(), None, {"until": until})
+    tx.tell(item, words_of(target.kind, target.name), None, {"paused_until": until})
     forget(tx)
     tx.hint(Hint.CHANGE)
     return _shown(row)
@@ -105,8 +105,8 @@ def _resume(tx: Tx, target: Target) -> Pause | JobdeckError:
         drop_idle_gate(tx, target.job_id)
     if row is None:
         return Conflict(f"{words_of(target.kind, target.name)} is not paused; see: jobdeck pauses")
+    tx.tell(target, words_of(target.kind, target.name), {"paused_until": row["until"]})
     forget(tx)
-    tx.tell(target, f"{target.kind} {target.name}".rstrip(), {"until": row["until"]}, None)
     tx.hint(Hint.CHANGE | Hint.WORK)
     return _shown(row)
 

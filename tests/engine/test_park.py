@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
-from jobdeck import Backoff, Context, Growth, Park, Retry, StaleLease, ValidationError, handler
+from jobdeck import Backoff, Context, Growth, Park, Retry, StaleLease, ValidationError, handler, limits
 from jobdeck.clock import from_us
 from jobdeck.engine.worker import WorkerEnd
 from jobdeck.errors import NotParked
@@ -133,6 +134,25 @@ async def test_until_a_time(bench: Bench) -> None:
     assert [from_us(row.lease_until) for row in rows] == [until]
     with pytest.raises(ValidationError, match="with a zone"):
         Park(until.replace(tzinfo=None))
+
+
+async def test_at_most_a_year(bench: Bench) -> None:
+    """366 days are kept to the second, by a duration and by a time; of more as many are left."""
+    long = limits.PARK_MAX
+    now = datetime.now(UTC)
+    asked: list[Any] = [long, long + 1, now + timedelta(seconds=2 * long)]
+
+    @handler("order", max_attempts=1)
+    async def order(ctx: Context) -> None:
+        raise Park(asked[ids.index(ctx.run_id)])
+
+    ids = [await bench.trigger(order) for _ in asked]
+    async with bench.working(order):
+        for run_id in ids:
+            await bench.until(run_id, is_parked)
+    rows = await bench.read(lambda conn: conn.execute(leases.select()).all())
+    left = [from_us(row.lease_until) - now for row in rows]
+    assert all(timedelta(0) <= each - timedelta(seconds=long) < timedelta(minutes=1) for each in left), left
 
 
 async def test_a_cancel_ends_it_at_once(bench: Bench) -> None:

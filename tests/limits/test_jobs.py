@@ -45,6 +45,25 @@ def _schedule(**parts: Any) -> tuple[str, ...]:
     return _set(schedule={"cron": "0 3 1 1 *", **parts})
 
 
+def _rate(**parts: Any) -> tuple[str, ...]:
+    return _set(rate_limit={"max": 1, "window": "10s", **parts})
+
+
+def _tables(field: str, count: int, table: str, name: str = "n") -> tuple[str, ...]:
+    """A list of so many tables in TOML, each with a name of its own."""
+    tables = ", ".join("{" + table.replace("{name}", f"{name}{number}") + "}" for number in range(count))
+    return ("--set", f"{field}=[{tables}]")
+
+
+def _mail(count: int) -> tuple[str, ...]:
+    to = json.dumps([f"n{number}@example.com" for number in range(count)])
+    return ("--set", f'notifiers=[{{type = "email", to = {to}}}]')
+
+
+_RATE = 'name = "{name}", max = 1, window = "10s"'
+_MAIL = 'type = "email", to = ["{name}@example.com"]'
+_PAGER = 'type = "{name}", target = "x"'
+_URL = "https://example.com/"
 _META, _SCHEMA = _object(limits.METADATA_BYTES), {"description": "x" * (limits.METADATA_BYTES - 18)}
 
 CASES: Final = (
@@ -171,6 +190,66 @@ CASES: Final = (
     Case(
         "no fires to make up for", ("CATCH_UP_MAX",), (),
         (_schedule(catch_up_max=0),), ("schedule.catch_up_max", "equal to 1,", "not 0"),
+    ),
+    Case(
+        "runs at a time", ("CONCURRENCY_MAX",),
+        (_set(max_concurrency=1), _set(max_concurrency=10_000)),
+        (_set(max_concurrency=10_001),), ("max_concurrency", "equal to 10000", "not 10001"),
+        "definition.max_concurrency", (1, 10_000),
+    ),
+    Case(
+        "no runs at a time", ("CONCURRENCY_MAX",), (),
+        (_set(max_concurrency=0), _set(max_concurrency_per_key=0)), ("max_concurrency", "equal to 1,", "not 0"),
+    ),
+    Case(
+        "runs of a key at a time", ("CONCURRENCY_MAX",), (_set(max_concurrency_per_key=10_000),),
+        (_set(max_concurrency_per_key=10_001),), ("max_concurrency_per_key", "equal to 10000", "not 10001"),
+        "definition.max_concurrency_per_key", (10_000,),
+    ),
+    Case(
+        "key of runs", ("KEY_CHARS",), (_set(concurrency_key="k" * 256),),
+        (_set(concurrency_key="k" * 257),), ("concurrency_key", "256", "257"),
+        "definition.concurrency_key", ("k" * 256,),
+    ),
+    Case(
+        "rate", ("RATE_MAX",), (_rate(max=1), _rate(max=10_000)),
+        (_rate(max=10_001),), ("rate_limit.max", "equal to 10000", "not 10001"),
+        "definition.rate_limit.max", (1, 10_000),
+    ),
+    Case("no rate", ("RATE_MAX",), (), (_rate(max=0),), ("rate_limit.max", "equal to 1,", "not 0")),
+    Case(
+        "window of a rate", ("RATE_WINDOW_MAX",), (_rate(window="1s"), _rate(window="86400s")),
+        (_rate(window="999ms"), _rate(window="86401s")), ("rate_limit.window", "between 1s and 1d"),
+    ),
+    Case(
+        "named rates", ("RATE_KEYS",), (_tables("rate_limit_keys", 8, _RATE),),
+        (_tables("rate_limit_keys", 9, _RATE),), ("rate_limit_keys", "8", "not 9"),
+    ),
+    Case(
+        "name of a rate", ("LABEL_PATTERN",), (_tables("rate_limit_keys", 1, _RATE, "n" * 127),),
+        (_tables("rate_limit_keys", 1, _RATE, "n" * 128),), ("rate_limit_keys", "name", "1,128", "not 129"),
+    ),
+    Case(
+        "execution window", ("CRON_CHARS",), (_set(execution_window={"cron": _CRON}),),
+        (_set(execution_window={"cron": _LONG_CRON}),), ("execution_window: cron", "100 characters"),
+        "definition.execution_window.cron", (_CRON,),
+    ),
+    Case(
+        "notifiers", ("NOTIFIERS",), (_tables("notifiers", 20, _MAIL),),
+        (_tables("notifiers", 21, _MAIL),), ("notifiers", "20", "not 21"),
+    ),
+    Case(
+        "addresses of a notifier", ("ADDRESSES",), (_mail(20),), (_mail(21),), ("notifiers", "to", "20", "not 21"),
+    ),
+    Case(
+        "type of a notifier", ("NOTIFIER_PATTERN",), (_tables("notifiers", 1, _PAGER, "n" * 63),),
+        (_tables("notifiers", 1, _PAGER, "n" * 64), _tables("notifiers", 1, _PAGER, "A b")),
+        ("notifiers", "type"),
+    ),
+    Case(
+        "URL of a webhook", ("URL_CHARS",), (_set(webhook_url=_URL + "x" * (2_048 - len(_URL))),),
+        (_set(webhook_url=_URL + "x" * (2_049 - len(_URL))),), ("webhook_url", "2048", "2,049"),
+        "definition.webhook_url", (_URL + "x" * (2_048 - len(_URL)),),
     ),
     Case(
         "note", ("REASON_CHARS",), (("--note", "r" * 512),), (("--note", "r" * 513),), ("reason", "512", "513"),

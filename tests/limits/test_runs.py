@@ -50,6 +50,7 @@ def _tag_words(tags: dict[str, str]) -> tuple[str, ...]:
 _TAGS = [_tags(32, 128, 128), _tags(32, 128, 128, "😀")]
 _DEPTH, _NODES = _nested(limits.JSON_DEPTH), _values(limits.JSON_NODES)
 _METADATA = _metadata(limits.METADATA_BYTES)
+_URL = "https://example.com/" + "x" * (limits.URL_CHARS - 20)
 _LIST_OF_WAITS = ",".join(["1s"] * 99 + ["366d"])
 
 CASES: Final = (
@@ -134,6 +135,10 @@ CASES: Final = (
         (("--delay", "-1s"), ("--delay", "1w"), ("--delay", "5 m"), ("--delay", "")), ("is not a duration",),
     ),
     Case("longest duration", (), (), (("--delay", "3661d"),), ("'3661d'", "between 0s and 3660d")),
+    Case(
+        "URL of a callback", ("URL_CHARS",), (("--callback-url", _URL),),
+        (("--callback-url", _URL + "x"),), ("callback_url", "at most 2,048", "not 2,049"), "callback_url", (_URL,),
+    ),
     Case(
         "time to live", ("TTL_MAX",),
         (("--ttl", "1ms"), ("--ttl", "366d")), (("--ttl", "0s"),), ("time to live", "more than 0s", "not 0s"),

@@ -1,7 +1,6 @@
 """No limit is without a test: every constant of `jobdeck.limits` is tried, or it is said why there is nothing to try.
 
-A new one (of rates, of runs at a time, of claims from elsewhere) gets a case in the module of its area, which is read
-here.
+A new one gets a case in the module of its area, which is read here.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from typing import Final
 import pytest
 
 from jobdeck import limits
-from tests.limits import test_jobs, test_reading, test_runs, test_workers
+from tests.limits import test_elsewhere, test_jobs, test_reading, test_runs, test_workers
 from tests.named import exists
 
 TRIED_BY: Final = {
@@ -57,6 +56,23 @@ TRIED_BY: Final = {
     "CANCEL_NOTICE": ("tests/unit/test_settings.py::test_the_example_states_the_defaults",),
     "WORKER_CONCURRENCY": ("tests/unit/test_settings.py::test_the_example_states_the_defaults",),
     "HTTP_PER_HOST": ("tests/unit/test_settings.py::test_the_example_states_the_defaults",),
+    "VISIBILITY": ("tests/limits/test_elsewhere.py::test_as_many_as_a_claim_may_take",),
+    "PARK_MAX": ("tests/engine/test_park.py::test_at_most_a_year",),
+    "DEPENDENCIES": ("tests/store/test_chain.py::test_at_most_a_hundred",),
+    "BULK_RUNS": ("tests/store/test_bulk.py::test_none_and_too_many",),
+    "DELIVERY_TRIES": ("tests/store/test_outbox.py::test_it_is_tried_again_when_it_is_due_and_not_for_ever",),
+    "DELIVERY_BASE": ("tests/engine/test_deliveries.py::test_it_is_sent_again_until_it_is_taken",),
+    "DELIVERY_FACTOR": ("tests/engine/test_deliveries.py::test_it_is_sent_again_until_it_is_taken",),
+    "DELIVERY_CAP": ("tests/engine/test_deliveries.py::test_a_receiver_says_how_long_to_wait",),
+    "DELIVERY_DEADLINE": ("tests/engine/test_deliveries.py::test_time_is_short",),
+    "DELIVERY_PARALLEL": ("tests/engine/test_deliveries.py::test_a_slow_receiver_holds_nobody_up",),
+    "DELIVERY_PER_RECEIVER": ("tests/store/test_outbox.py::test_a_receiver_has_few_places",),
+    "UNDELIVERABLE_AFTER": ("tests/store/test_outbox.py::test_only_channels_of_the_sender_are_taken",),
+    "TOLD_RESULT_BYTES": ("tests/store/test_outbox.py::test_a_result_goes_to_the_callback_alone",),
+    "SECRET_OVERLAP": ("tests/store/test_outbox.py::test_secrets_overlap_for_a_day",),
+    "HOUSE_TYPES": ("tests/engine/test_system_jobs.py::test_they_run_when_their_time_comes",),
+    "SYSTEM_QUEUE": ("tests/engine/test_system_jobs.py::test_whoever_works_keeps_the_house",),
+    "SYSTEM_TEAM": ("tests/engine/test_system_jobs.py::test_a_worker_brings_them_along",),
 }
 NOTHING_TO_TRY: Final = {
     "KIB": "a unit",
@@ -64,7 +80,6 @@ NOTHING_TO_TRY: Final = {
     "DEFAULT_QUEUE": "a name",
     "DEFAULT_TEAM": "a name",
     "DEFAULT_PROJECT": "a name",
-    "URL_CHARS": "nothing takes a URL yet but handlers, whose client has a limit of its own",
 }
 CASES: Final = (*test_runs.CASES, *test_jobs.CASES, *test_reading.CASES)
 
@@ -73,6 +88,7 @@ def test_every_limit_has_a_case() -> None:
     """A constant that is added without a test fails here, and so does one that is gone and still listed."""
     by_case = {name for case in CASES for name in case.limits}
     by_case |= {name for *_, names in test_workers.SETTINGS for name in names}
+    by_case |= {name for *_, names in test_elsewhere.COMMANDS for name in names}
     named = by_case | set(TRIED_BY) | set(NOTHING_TO_TRY)
     assert {name for name in vars(limits) if name.isupper()} == named
     assert set(NOTHING_TO_TRY) & (by_case | set(TRIED_BY)) == set()

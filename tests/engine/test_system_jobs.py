@@ -93,6 +93,7 @@ async def test_they_run_when_their_time_comes(bench: Bench, house: Callable[[], 
     }
     assert last["prune"].result["dropped"]["completed"] == 1
     assert last["prune"].result["kept_for"]["failed"] == "90d"
+    assert last["prune"].result["bulk_operations"] == 0
     assert last["statistics"].result == {"counters_mended": 0}
     assert (await bench.client.runs.find(RunFilter())).runs == ()
     assert await bench.statuses() == {}

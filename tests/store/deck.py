@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Table, Update, select
+from sqlalchemy import Connection, Insert, Table, Update, select
 
 from jobdeck.errors import JobdeckError
 from jobdeck.ids import new_id
@@ -181,7 +181,7 @@ class Deck:
 
 
 @verb(Rank.CHANGE)
-def execute_statement(tx: Tx, items: Sequence[Update]) -> Sequence[None]:
+def execute_statement(tx: Tx, items: Sequence[Insert | Update]) -> Sequence[None]:
     for item in items:
         tx.conn.execute(item)
     return [None] * len(items)

@@ -12,18 +12,29 @@ import pytest
 from jobdeck.errors import NotFound
 from jobdeck.ids import new_id
 from jobdeck.model import JobType, Progress, RunExtras
+from jobdeck.notifiers import DeliveryState
 from jobdeck.retention import Retention, format_keep, parse_keep
 from jobdeck.states import TERMINAL, AttemptOutcome, Condition, Status
 from jobdeck.store import prune as pruner
+from jobdeck.store import pruning
 from jobdeck.store.fleet import Register, register
 from jobdeck.store.leases import SaveCheckpoint, save_checkpoint
 from jobdeck.store.pins import Pin, pin
 from jobdeck.store.prune import APART, HANGING, Batch, Lane, lanes, look, prune
-from jobdeck.store.pruning import PruneReport, keeps, prune_all
-from jobdeck.store.schema import metadata, run_counts, runs
+from jobdeck.store.pruning import PruneReport, keeps, prune_all, prune_operations
+from jobdeck.store.schema import (
+    acks,
+    bulk_operations,
+    bulk_steps,
+    metadata,
+    outbox,
+    run_counts,
+    run_parents,
+    runs,
+)
 from jobdeck.store.transaction import Tx
 from tests.bulk import Bulk
-from tests.store.deck import Deck, report, team_of
+from tests.store.deck import Deck, execute_statement, report, team_of
 from tests.store.test_plans import Check, bounded
 
 __all__ = ["bounded"]
@@ -52,6 +63,38 @@ async def ended(deck: Deck, **facts: Any) -> UUID:
     run = await deck.started(**facts)
     await deck.finish(run)
     return run.id
+
+
+def _started_by(run_id: UUID, parent: UUID) -> dict[str, Any]:
+    return {"run_id": run_id, "parent_run_id": parent, "job_id": new_id()}
+
+
+async def acked(deck: Deck, run_id: UUID) -> None:
+    """Store an ack of the run."""
+    facts = {"token_hash": "h", "fence": 1, "said": "{}", "status": "completed", "due_at": 0, "at": 0}
+    row = {"run_id": run_id, "cancel_requested": False, **facts}
+    await deck.database.write(execute_statement, acks.insert().values(row))
+
+
+async def told_of(deck: Deck, run_id: UUID, state: DeliveryState) -> UUID:
+    """Store a notification of the run's end."""
+    row = {
+        "id": new_id(),
+        "team_id": deck.scope.team_id,
+        "run_id": run_id,
+        "fence": 1,
+        "event": "run.completed",
+    }
+    to = {
+        "channel": "callback",
+        "receiver": "r",
+        "owner_id": new_id(),
+        "endpoint": "https://r/",
+        "body": "{}",
+    }
+    when = {"state": state, "tries_max": 8, "next_at": 0, "created_at": 0}
+    await deck.database.write(execute_statement, outbox.insert().values(row | to | when))
+    return row["id"]
 
 
 def test_whatever_hangs_on_a_run_is_known() -> None:
@@ -98,15 +141,18 @@ async def test_what_is_never_dropped(deck: Deck) -> None:
 
 
 async def test_everything_goes_with_a_run(deck: Deck) -> None:
-    """Attempts, events, log, checkpoint and what it waited for: nothing of it is left, all of another run is."""
+    """All that hangs on it: nothing of it is left, all of another run is."""
     first = await ended(deck)
     waits = RunExtras(after=((first, Condition.FINISHED),), requires_approval=False)
     for kept in (False, True):
         run = await deck.started(extras=waits)
         await deck.database.write(save_checkpoint, SaveCheckpoint(run.id, run.fence, "{}"))
         await deck.finish(run, last_report=report(run, "a line", progress=Progress(1)))
+        await deck.database.write(execute_statement, run_parents.insert().values(_started_by(run.id, first)))
         if kept:
             await deck.database.write(pin, Pin(deck.scope.team_id, run.id, "ann", True))
+    await told_of(deck, run.id, DeliveryState.DELIVERED)
+    await acked(deck, run.id)
     tables = [column.table for column in HANGING]
     before = {table.name: len(await deck.rows(table)) for table in tables}
     assert all(before.values()), before
@@ -140,7 +186,9 @@ async def test_a_pinned_run_is_kept(deck: Deck) -> None:
     assert await left(deck) == set()
 
 
-@pytest.mark.parametrize("link", ["parent", "child", "continues", "continued", "awaited"])
+@pytest.mark.parametrize(
+    "link", ["parent", "child", "continues", "continued", "awaited", "started", "starts"]
+)
 async def test_families_stay_together(deck: Deck, link: str) -> None:
     """A run goes neither before its parent, child, predecessor or successor has ended, nor before one that waits."""
     old = await ended(deck)
@@ -156,6 +204,15 @@ async def test_families_stay_together(deck: Deck, link: str) -> None:
         await deck.set_run(old, continuation_of=(active := await deck.enqueue()))
     elif link == "continued":
         active = await deck.enqueue(extras=RunExtras(continuation_of=between))
+    elif link in ("started", "starts"):
+        active = await deck.enqueue()
+        pairs = (
+            [(active, between), (between, old)] if link == "started" else [(old, between), (between, active)]
+        )
+        for run_id, parent in pairs:
+            await deck.database.write(
+                execute_statement, run_parents.insert().values(_started_by(run_id, parent))
+            )
     else:
         await deck.set_run(between, parent_run_id=old)
         active = await deck.enqueue(extras=RunExtras(after=((between, Condition.FINISHED),)))
@@ -168,6 +225,44 @@ async def test_families_stay_together(deck: Deck, link: str) -> None:
     await deck.cancel(active)
     assert (await pruned(deck)).runs == 2
     assert await left(deck) == {active}
+
+
+@pytest.mark.parametrize("state", DeliveryState)
+async def test_a_run_that_is_still_told_of_is_kept(deck: Deck, state: DeliveryState) -> None:
+    """With its family, while a notification of its end waits or is being sent; not for one that has come to an end."""
+    parent = await ended(deck)
+    child = await ended(deck, parent_run_id=parent)
+    message = await told_of(deck, child, state)
+    deck.forward(15 * DAY)
+    waits = state in (DeliveryState.PENDING, DeliveryState.SENDING)
+    assert (await pruned(deck)).runs == (0 if waits else 2)
+    assert await left(deck) == ({parent, child} if waits else set())
+    assert [row["id"] for row in await deck.rows(outbox)] == ([message] if waits else [])
+    sent = outbox.update().values(state=DeliveryState.DELIVERED)
+    await deck.database.write(execute_statement, sent)
+    await pruned(deck)
+    assert (await left(deck), await deck.rows(outbox)) == (set(), [])
+
+
+async def test_acts_on_many_runs_are_forgotten(deck: Deck, monkeypatch: pytest.MonkeyPatch) -> None:
+    """90 days after their end, some at a time, with the steps that were never done; those that go on stay."""
+    monkeypatch.setattr(pruner, "BATCH", 2)
+    monkeypatch.setattr(pruning, "BATCH", 2)
+    now = await deck.now()
+    ends = [*range(5), int(89 * DAY), None]
+    ids = [new_id() for _ in ends]
+    for run_id, end in zip(ids, ends, strict=True):
+        facts = {"team_id": deck.scope.team_id, "kind": "cancel", "state": "stopped", "filter": "{}"}
+        at = {"created_at": now, "finished_at": None if end is None else now + end * 1_000_000}
+        row = {"id": run_id, "requested_by": "ann", "own": False, **facts, **at}
+        await deck.database.write(execute_statement, bulk_operations.insert().values(row))
+        step = {"bulk_id": run_id, "number": 1, "targets": b""}
+        await deck.database.write(execute_statement, bulk_steps.insert().values(step))
+    assert await prune_operations(deck.database) == 0
+    deck.forward(90 * DAY + 60)
+    assert await prune_operations(deck.database) == 5
+    assert [row["id"] for row in await deck.rows(bulk_operations)] == ids[5:]
+    assert [row["bulk_id"] for row in await deck.rows(bulk_steps)] == ids[5:]
 
 
 async def test_a_run_that_stands_for_a_key_is_kept(deck: Deck) -> None:

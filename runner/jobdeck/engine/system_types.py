@@ -15,7 +15,7 @@ from jobdeck.retention import Retention
 from jobdeck.spec import HandlerSpec, handler
 from jobdeck.store.database import Database
 from jobdeck.store.maintenance import checkpoint, renew_statistics
-from jobdeck.store.pruning import PruneReport, keeps, prune_all
+from jobdeck.store.pruning import PruneReport, keeps, prune_all, prune_operations
 from jobdeck.store.system_jobs import SystemJob
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ class House:
     def _prune(self) -> HandlerSpec:
         @handler(_PRUNE.job_type, title=_PRUNE.name, category=_CATEGORY, scope="system")
         async def prune(ctx: Context) -> Mapping[str, Any]:
-            """Drop runs of all teams that have been kept as long as [retention] says."""
+            """Drop runs of all teams that have been kept as long as [retention] says, and what nobody looks at."""
 
             def heard(so_far: PruneReport) -> None:
                 ctx.raise_if_cancelled()
@@ -63,7 +63,13 @@ class House:
             report = await self.ask(prune_all(self.database, keeps(self.retention), each=heard))
             kept_for = {str(s): format_duration(each.keep) for s, each in report.by_status.items()}
             dropped = {str(s): each.runs for s, each in report.by_status.items()}
-            return {"dropped": dropped, "kept_for": kept_for, "kept": report.kept}
+            forgotten = await self.ask(prune_operations(self.database))
+            return {
+                "dropped": dropped,
+                "kept_for": kept_for,
+                "kept": report.kept,
+                "bulk_operations": forgotten,
+            }
 
         return prune
 

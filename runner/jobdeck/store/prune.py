@@ -1,8 +1,8 @@
 """Drop ended runs that have been kept long enough, with everything that hangs on them, in small transactions.
 
 Runs are looked at from the oldest on, by the indexes that lists use: by when they were made, which is never after
-their end. None goes that is active or pinned, or that belongs together with one that is; nor one that still stands for
-its idempotency key.
+their end. None goes that is active, pinned or still to be told of, or that belongs together with one that is; nor one
+that still stands for its idempotency key.
 """
 
 from __future__ import annotations
@@ -22,11 +22,16 @@ from jobdeck.store.families import held_by_family, pieces
 from jobdeck.store.schema import (
     LISTED,
     ORDINARY,
+    acks,
     attempts,
+    bulk_operations,
+    bulk_steps,
     checkpoints,
     job_types,
+    outbox,
     run_events,
     run_logs,
+    run_parents,
     run_waits,
     runs,
     teams,
@@ -39,8 +44,12 @@ HANGING: Final[tuple[Column[Any], ...]] = (
     run_logs.c.run_id,
     checkpoints.c.run_id,
     run_waits.c.run_id,
+    run_parents.c.run_id,
+    run_parents.c.parent_run_id,
+    acks.c.run_id,
+    outbox.c.run_id,
 )
-"""What goes with a run: in each table the column that names it. A new table that hangs on runs is added here."""
+"""What goes with a run: the columns that name it. A new table that hangs on runs is added here."""
 APART: Final = frozenset({"leases", "run_keys"})
 """Tables that name runs and go by themselves: leases end with their attempt, keys when they have run out."""
 
@@ -173,3 +182,18 @@ def drop_runs(conn: Connection, ids: Sequence[UUID]) -> None:
     for column in HANGING:
         conn.execute(delete(column.table).where(column.in_(ids)))
     conn.execute(delete(runs).where(runs.c.id.in_(ids)))
+
+
+@verb(Rank.CHANGE)
+def prune_bulk(tx: Tx, items: Sequence[int]) -> Sequence[int]:
+    """Forget acts on many runs that ended before a time, some at once; how many. What they did to the runs stays."""
+    return [_prune_bulk(tx, before) for before in items]
+
+
+def _prune_bulk(tx: Tx, before: int) -> int:
+    # Those that go on have no end yet, and nothing begins again.
+    old = select(bulk_operations.c.id).where(bulk_operations.c.finished_at < before)
+    ids = list(tx.conn.execute(tx.differences.unlocked_only(old.limit(BATCH), bulk_operations)).scalars())
+    for column in (bulk_steps.c.bulk_id, bulk_operations.c.id):
+        tx.conn.execute(delete(column.table).where(column.in_(ids)))
+    return len(ids)

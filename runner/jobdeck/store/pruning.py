@@ -15,10 +15,13 @@ from jobdeck.clock import from_us
 from jobdeck.retention import Retention
 from jobdeck.states import TERMINAL, Status
 from jobdeck.store.database import Database
-from jobdeck.store.prune import Batch, Lane, Pruned, lanes, look, prune
+from jobdeck.store.prune import BATCH, Batch, Lane, Pruned, lanes, look, prune, prune_bulk
 
 _PAUSE_MAX: Final = 0.5
 """Seconds. After each batch as long a pause as it took, so that pruning has at most half of the database's time."""
+
+BULK_KEPT: Final = timedelta(days=90)
+"""How long an act on many runs is shown after its end: as long as runs that failed, unless settings say otherwise."""
 
 
 @dataclass(slots=True)
@@ -99,3 +102,12 @@ async def _looked(database: Database, batch: Batch) -> Pruned:
         return look(conn, database.differences, database.now_of(conn), batch)
 
     return await database.read(read)
+
+
+async def prune_operations(database: Database) -> int:
+    """Forget acts on many runs that ended longer ago than `BULK_KEPT`; how many. Raises DatabaseError."""
+    before = await database.read(database.now_of) - int(BULK_KEPT.total_seconds() * 1_000_000)
+    gone, some = 0, BATCH
+    while some == BATCH:
+        gone += (some := await database.write(prune_bulk, before))
+    return gone

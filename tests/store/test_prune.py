@@ -94,7 +94,7 @@ async def told_of(deck: Deck, run_id: UUID, state: DeliveryState) -> UUID:
     }
     when = {"state": state, "tries_max": 8, "next_at": 0, "created_at": 0}
     await deck.database.write(execute_statement, outbox.insert().values(row | to | when))
-    return row["id"]
+    return message
 
 
 def test_whatever_hangs_on_a_run_is_known() -> None:

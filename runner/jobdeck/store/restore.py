@@ -16,9 +16,11 @@ from typing import Any, Final
 
 from sqlalchemy import (
     URL,
+    ColumnElement,
     Connection,
     Table,
     delete,
+    exists,
     func,
     insert,
     literal,
@@ -28,12 +30,13 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    true,
     update,
 )
 from sqlalchemy.pool import NullPool
 
 from jobdeck.errors import Conflict, ValidationError
-from jobdeck.limits import DEFAULT_TEAM, SYSTEM_TEAM
+from jobdeck.limits import DEFAULT_PROJECT, DEFAULT_TEAM, SYSTEM_TEAM
 from jobdeck.store.chain_starts import start_dependants
 from jobdeck.store.differences import Differences
 from jobdeck.store.failures import translated
@@ -44,10 +47,15 @@ from jobdeck.store.revision import HEAD, current, wrong_revision
 from jobdeck.store.schema import (
     APPEND_ONLY,
     ORDINARY,
+    job_templates,
+    job_types,
+    job_versions,
     jobs,
     leases,
+    projects,
     run_counts,
     runs,
+    schedules,
     store_epochs,
     teams,
     workers,
@@ -57,6 +65,8 @@ from jobdeck.store.transaction import Tx
 EPOCH_STEP: Final = 1_000_000
 """How far an epoch raises every fence: no run is claimed so often between a backup and its restore."""
 _FENCE_MAX: Final = 2**31 - EPOCH_STEP
+_MADE_UNASKED: Final = (job_types, job_versions, schedules, job_templates, run_counts, store_epochs)
+"""Tables of which a database has rows that nobody has asked for: workers' types, jobdeck's own jobs, its counters."""
 _WORDS: Final = "the database was restored from a backup"
 
 
@@ -190,15 +200,20 @@ def _refuse_workers(conn: Connection, *alive: Any) -> None:
 
 
 def _refuse_contents(conn: Connection) -> None:
-    of_people = select(teams.c.id).where(teams.c.slug != SYSTEM_TEAM)
-    for query in (
-        select(runs.c.id),
-        select(jobs.c.id).where(jobs.c.team_id.in_(of_people)),
-        select(teams.c.id).where(teams.c.slug.not_in((DEFAULT_TEAM, SYSTEM_TEAM))),
-    ):
-        if conn.execute(query.limit(1)).first() is not None:
+    house = select(teams.c.id).where(teams.c.slug == SYSTEM_TEAM)
+    by_people: Mapping[Table, ColumnElement[bool]] = {
+        teams: teams.c.slug.not_in((DEFAULT_TEAM, SYSTEM_TEAM)),
+        projects: projects.c.slug != DEFAULT_PROJECT,
+        jobs: jobs.c.team_id.not_in(house),
+    }
+    for table in carried():
+        if table in _MADE_UNASKED:
+            continue
+        found = exists().select_from(table).where(by_people.get(table, true()))
+        if conn.execute(select(found)).scalar():
             raise Conflict(
-                "the database is not empty; --replace drops what is in it (make a backup of that first)"
+                f"the database is not empty: there is something in {table.name}; --replace drops all that is in it "
+                "(make a backup of that first)"
             )
 
 

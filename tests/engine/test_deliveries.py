@@ -281,6 +281,79 @@ async def test_a_notifier_of_a_package(bench: Bench) -> None:
     assert broken.last_error == "ValueError: a bug"
 
 
+class Own(BaseException):
+    """What `except Exception` lets through."""
+
+
+class Mute(Exception):
+    """Fails once more when it is asked what it says."""
+
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (SystemExit(3), "SystemExit: 3"),
+        (KeyboardInterrupt("now"), "KeyboardInterrupt: now"),
+        (asyncio.CancelledError("mine"), "CancelledError: the sender has cancelled itself"),
+        (Own("own"), "Own: own"),
+        (Mute(), "Mute: it has no text"),
+    ],
+)
+async def test_whatever_a_notifier_raises_is_one_failed_try(
+    bench: Bench, error: BaseException, said: str
+) -> None:
+    """It costs this notification one try of eight, and the worker goes on."""
+
+    async def deliver(_message: Notification, _settings: Mapping[str, Any]) -> None:
+        raise error
+
+    definition = {"type": "work", "notifiers": [{"type": "pager", "target": "crew"}]}
+    bench.offer(work)
+    job = await bench.client.jobs.create("job", definition)
+    run = await bench.client.jobs.trigger(job.id)
+    senders: Mapping[str, MakeSender] = {"pager": lambda: PackageSender(deliver, {})}
+    async with bench.working(work, parts={"senders": senders}):
+        found = await delivery(bench, run.id, tries=1, state="pending")
+        assert found.last_error == said
+        assert (await bench.ended(await bench.trigger(work))).status is Status.COMPLETED
+        bench.skip(limits.DELIVERY_BASE * 2)
+        await delivery(bench, run.id, tries=2, state="pending")
+
+
+async def test_a_notifier_that_cancels_its_task_is_one_failed_try(bench: Bench) -> None:
+    """Whoever does so means itself, and not the worker."""
+
+    async def deliver(_message: Notification, _settings: Mapping[str, Any]) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(30)
+
+    found = await by_package(bench, deliver, state="pending", tries=1)
+    assert found.last_error == "CancelledError: the sender has cancelled itself"
+
+
+async def test_settings_of_a_notifier_stay_out_of_its_errors(bench: Bench) -> None:
+    """An address with a key in it, wherever it stands in the settings."""
+    address = "https://pages.example.com/hook/T0/k3y-of-ours"
+
+    async def deliver(_message: Notification, settings: Mapping[str, Any]) -> None:
+        raise ValueError(f"nobody answers at {settings['crews'][0]['url']} in {settings['area']}")
+
+    definition = {"type": "work", "notifiers": [{"type": "pager", "target": "crew"}]}
+    bench.offer(work)
+    job = await bench.client.jobs.create("job", definition)
+    run = await bench.client.jobs.trigger(job.id)
+    settings = {"crews": [{"url": address}], "area": "north"}
+    senders: Mapping[str, MakeSender] = {"pager": lambda: PackageSender(deliver, settings)}
+    async with bench.working(work, parts={"senders": senders}):
+        found = await delivery(bench, run.id, tries=1, state="pending")
+    assert found.last_error == "ValueError: nobody answers at ******** in north"
+
+
 async def test_a_notifier_that_blocks_holds_up_no_run(bench: Bench) -> None:
     """A stranger's code that never lets go of its loop: runs go on, and the worker ends."""
     free, holds = threading.Event(), threading.Event()

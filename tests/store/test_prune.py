@@ -78,8 +78,9 @@ async def acked(deck: Deck, run_id: UUID) -> None:
 
 async def told_of(deck: Deck, run_id: UUID, state: DeliveryState) -> UUID:
     """Store a notification of the run's end."""
+    message = new_id()
     row = {
-        "id": new_id(),
+        "id": message,
         "team_id": deck.scope.team_id,
         "run_id": run_id,
         "fence": 1,

@@ -1,5 +1,5 @@
 """How notifications are sent: webhooks, e-mail, and what other packages bring."""
 
-from jobdeck.delivery.sender import Letter, MakeSender, Sender, Sent, Unsent
+from jobdeck.delivery.sender import Letter, MakeSender, Sender, Sent, Unsent, said_of
 
-__all__ = ["Letter", "MakeSender", "Sender", "Sent", "Unsent"]
+__all__ = ["Letter", "MakeSender", "Sender", "Sent", "Unsent", "said_of"]

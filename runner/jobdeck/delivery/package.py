@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import partial
 from importlib.metadata import entry_points
 from typing import Any, Final
 
-from jobdeck.delivery.sender import Letter, Sent, Unsent
+from jobdeck.delivery.sender import Letter, Sent, Unsent, said_of
 from jobdeck.errors import ConfigError
 from jobdeck.notifiers import CALLBACK, EMAIL, WEBHOOK, Deliver, Notification
 from jobdeck.outcome import Discard, Retry
 from jobdeck.plugins import BrokenPlugin, loaded
 from jobdeck.secret import redact
+from jobdeck.secret.forms import LONG
+from jobdeck.secret.names import MASK
 from jobdeck.text import clean
 
 GROUP: Final = "jobdeck.notifiers"
@@ -51,25 +54,42 @@ class PackageSender:
     def __init__(self, deliver: Deliver, settings: Mapping[str, Any]) -> None:
         self._deliver = deliver
         self._settings = settings
+        long = (text for text in _texts(settings) if len(text) >= LONG)
+        # An address with a key in it is a secret, and nothing says so: here none of them is needed in clear.
+        self._private = sorted(long, key=len, reverse=True)
 
     async def send(self, letter: Letter) -> Sent:
         try:
             await self._deliver(_notification(letter), self._settings)
         except Retry as error:
             after = None if error.after is None else error.after.total_seconds()
-            raise Unsent(_words(str(error)), after=after) from error
+            raise Unsent(self._words(str(error)), after=after) from error
         except Discard as error:
-            raise Unsent(_words(str(error)), again=False) from error
-        except Exception as error:
-            raise Unsent(_words(f"{type(error).__name__}: {error}")) from error
+            raise Unsent(self._words(str(error)), again=False) from error
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as error:
+            raise Unsent(self._words(said_of(error))) from error
         return Sent()
 
     async def aclose(self) -> None:
         return None
 
+    def _words(self, text: str) -> str:
+        for value in self._private:
+            text = text.replace(value, MASK)
+        return clean(redact(text), _WORDS_CHARS)
 
-def _words(text: str) -> str:
-    return clean(str(redact(text)), _WORDS_CHARS)
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)
 
 
 def _notification(letter: Letter) -> Notification:

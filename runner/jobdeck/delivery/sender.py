@@ -49,6 +49,15 @@ class Unsent(Exception):
         """The receiver wants no more notifications at all."""
 
 
+def said_of(error: BaseException) -> str:
+    """What a stranger's error is and says, also where its own text fails."""
+    try:
+        text = str(error)
+    except BaseException:
+        text = "it has no text"
+    return f"{type(error).__name__}: {text}"
+
+
 class Sender(Protocol):
     """Sends by one channel, on one event loop."""
 

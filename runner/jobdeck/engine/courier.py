@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from jobdeck import limits
 from jobdeck.clock import Clock
-from jobdeck.delivery import Letter, MakeSender, Sender, Sent, Unsent
+from jobdeck.delivery import Letter, MakeSender, Sender, Sent, Unsent, said_of
 from jobdeck.engine.handler_loop import HandlerLoop
 from jobdeck.errors import DatabaseError
 from jobdeck.retry import Backoff
@@ -151,8 +151,11 @@ class Courier:
             sent = await asyncio.wrap_future(self._sending_loop().run(self._send(parcel)))
         except Unsent as error:
             return self._unsent(parcel, error)
-        except Exception as error:
-            return self._unsent(parcel, Unsent(f"{type(error).__name__}: {error}"))
+        except asyncio.CancelledError:
+            # Of two kinds: a stop of this worker, and a sender that has cancelled itself.
+            if _is_cancelled():
+                raise
+            return self._unsent(parcel, Unsent("CancelledError: the sender has cancelled itself"))
         return Tried(parcel.id, parcel.tries, Fate.DELIVERED, sent.code, sent.note)
 
     def _sending_loop(self) -> HandlerLoop:
@@ -168,6 +171,11 @@ class Courier:
                 return await self._sender(parcel.channel).send(letter)
         except TimeoutError:
             raise Unsent(f"nothing came of it within {_DEADLINE:g} s") from None
+        except (Unsent, asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as error:
+            # SystemExit too: on the engine's loop it would end the worker.
+            raise Unsent(said_of(error)) from error
 
     def _sender(self, channel: str) -> Sender:
         make = self._senders[channel]
@@ -196,3 +204,8 @@ class Courier:
             except DatabaseError as error:
                 _log.debug("what became of a notification waits for the database: %s", error)
             await self._clock.sleep(_TELL_PAUSE)
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

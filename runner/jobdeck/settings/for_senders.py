@@ -6,12 +6,13 @@ import logging
 import socket
 from collections.abc import Mapping
 from functools import cache, partial
+from typing import Any
 
 from jobdeck.delivery import MakeSender, Sender
 from jobdeck.delivery.package import PackageSender, load_notifiers
 from jobdeck.errors import ConfigError, JobdeckError
 from jobdeck.notifiers import CALLBACK, EMAIL, WEBHOOK
-from jobdeck.secret import Secret, remember
+from jobdeck.secret import Lookup, Secret, hides, remember, resolve
 from jobdeck.secret.vault import Vault
 from jobdeck.settings.model import Settings
 
@@ -38,9 +39,29 @@ def senders_of(settings: Settings, vault: Vault) -> Mapping[str, MakeSender]:
     offered, broken = load_notifiers()
     for each in broken:
         _log.warning("the notifier %s cannot be used: %s", each.source, each.reason)
+    look_up = vault.for_configuration(settings.team)
     for name, deliver in offered.items():
-        senders[name] = partial(PackageSender, deliver, settings.plugin.get(name, {}))
+        try:
+            own = _with_secrets(settings.plugin.get(name, {}), look_up)
+        except JobdeckError as error:
+            raise ConfigError(f"[plugin.{name}]: {error}") from None
+        senders[name] = partial(PackageSender, deliver, own)
     return senders
+
+
+def _with_secrets(value: Any, look_up: Lookup, name: str = "") -> Any:
+    """With values in place of references; those are masked from now on, and what has the name of a secret."""
+    if isinstance(value, dict):
+        return {key: _with_secrets(item, look_up, key) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_secrets(item, look_up, name) for item in value]
+    if not isinstance(value, str):
+        return value
+    if Secret.is_reference(value):
+        return resolve(value, look_up)
+    if hides(name, value):
+        remember(value)
+    return value
 
 
 def _mail(settings: Settings, vault: Vault) -> MakeSender:

@@ -71,12 +71,14 @@ def test_how_runs_ended(deck: Deck, receiver: Receiver, box: Mailbox) -> None:
 def test_a_delivery_that_failed(deck: Deck, receiver: Receiver) -> None:
     """Seen in the list, switched off by 410, switched on again, and sent again under the id it had."""
     receiver.answer = lambda _: 410
-    deck.json("trigger", "noop", "--callback-url", receiver.url)
+    deck.json("trigger", "noop", "--callback-url", f"{receiver.url}?key=k-51d0")
     assert deck.worker("--drain").wait(60) == 0, deck.log_of(0)
     (failed,) = deck.json("deliveries", "list", "--state", "disabled")
     assert (failed["response_code"], failed["tries"]) == (410, 1)
     refused = deck.run("deliveries", "resend", failed["id"])
     (gone,) = deck.json("webhooks", "list")["disabled"]
+    listed = deck.run("webhooks", "list").stdout + deck.run("deliveries", "list").stdout
+    assert (receiver.url in listed, "k-51d0" in listed) == (True, False)
     assert (refused.returncode, f"jobdeck webhooks enable {gone['id']}" in refused.stderr) == (4, True)
     assert deck.run("webhooks", "enable", gone["id"]).returncode == 0
     assert deck.run("webhooks", "enable", gone["id"]).returncode == 3

@@ -143,7 +143,8 @@ def list_webhooks(call: Call) -> None:
             (
                 each.shown_id,
                 each.job or "callbacks of runs",
-                each.url,
+                # As in the list of deliveries; `--json` has it.
+                each.url.partition("?")[0],
                 time_text(each.disabled_at),
                 each.reason,
             )

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from sqlalchemy import Engine, event
 
 from jobdeck import limits
 from jobdeck.errors import Conflict, NotFound
@@ -367,6 +368,28 @@ async def test_a_receiver_has_few_places(deck: Deck) -> None:
     assert sorted(parcel.receiver for parcel in first) == ["quick.example.com", *["slow.example.com"] * most]
     assert await taken(deck, busy={"slow.example.com": most}) == []
     assert len(await taken(deck, busy={"slow.example.com": most - 1})) == 1
+
+
+async def test_only_bodies_that_are_sent_are_read(deck: Deck) -> None:
+    """However many are looked at: bodies are large, and on SQLite nobody else writes meanwhile."""
+    for number in range(12):
+        await deck.finish(await deck.started(extras=telling(f"https://h{number}.example.com/")))
+    read: list[str] = []
+
+    def hear(_conn: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "outbox.body" in statement:
+            read.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", hear)
+    try:
+        found = await taken(deck, 2)
+    finally:
+        event.remove(Engine, "before_cursor_execute", hear)
+    assert len({parcel.body for parcel in found}) == len(found) == 2
+    (statement,) = read
+    assert "outbox.id IN" in statement
+    rows = {row["id"]: row["body"] for row in await deck.rows(outbox)}
+    assert {parcel.id: parcel.body for parcel in found}.items() <= rows.items()
 
 
 async def test_an_endpoint_that_is_gone_gets_nothing_more(deck: Deck) -> None:

@@ -97,7 +97,7 @@ def take(tx: Tx, items: Sequence[Take]) -> Sequence[list[Parcel] | JobdeckError]
 def _take(tx: Tx, item: Take) -> list[Parcel]:
     full = [name for name, count in item.busy.items() if count >= limits.DELIVERY_PER_RECEIVER]
     query = (
-        select(outbox)
+        select(*_LOOKED_AT)
         .where(DUE, outbox.c.channel.in_(item.channels), outbox.c.next_at <= tx.now)
         .where(outbox.c.receiver.not_in(full))
         .order_by(outbox.c.next_at, outbox.c.id)
@@ -114,6 +114,11 @@ def _take(tx: Tx, item: Take) -> list[Parcel]:
     secrets = secrets_of(
         tx.conn, tx.now, {row.owner_id for row in rows if row.channel in (CALLBACK, WEBHOOK)}
     )
+    bodies = dict(
+        tx.conn.execute(
+            select(outbox.c.id, outbox.c.body).where(outbox.c.id.in_([row.id for row in rows]))
+        ).all()
+    )
     return [
         Parcel(
             row.id,
@@ -122,13 +127,15 @@ def _take(tx: Tx, item: Take) -> list[Parcel]:
             row.channel,
             row.receiver,
             row.endpoint,
-            row.body,
+            bodies[row.id],
             secrets.get(row.owner_id, ()),
         )
         for row in rows
     ]
 
 
+# Without the bodies: many more are looked at than are taken, and a body may have 64 KiB.
+_LOOKED_AT: Final = tuple(column for column in outbox.c if column.key != "body")
 _TAKE: Final = (
     update(outbox)
     .where(outbox.c.id == bindparam("key"), outbox.c.tries == bindparam("was"))

@@ -80,6 +80,26 @@ async def test_who_is_refused_keeps_nobody_else_from_it() -> None:
     assert box.to == [[TO[1]]]
 
 
+@pytest.mark.parametrize("other", [None, "550 no such box"])
+async def test_who_is_refused_for_now_is_asked_again(other: str | None) -> None:
+    """Another try goes to those who have not got it, and to nobody twice."""
+    third = "eve@example.com"
+    with mailing() as box:
+        box.answers[TO[0]] = "450 later"
+        if other is not None:
+            box.answers[third] = other
+        with pytest.raises(Unsent) as refused:
+            await MailSender(box.server()).send(letter(", ".join((*TO, third))))
+        got = [address for address in (*TO, third) if address not in box.answers]
+        assert box.to == [got]
+        assert (refused.value.code, refused.value.again) == (450, True)
+        assert refused.value.left == ", ".join(box.answers)
+        del box.answers[TO[0]]
+        sent = await MailSender(box.server()).send(letter(refused.value.left or ""))
+        assert box.to == [got, [TO[0]]]
+    assert sent.note == (None if other is None else f"not taken for {third}")
+
+
 async def test_a_server_that_does_not_encrypt_is_refused() -> None:
     """By default nothing is said in clear, the password least of all."""
     with mailing() as box, pytest.raises(Unsent) as refused:

@@ -232,6 +232,25 @@ async def test_mail_of_a_failure(bench: Bench) -> None:
     assert "\x1b" not in text
 
 
+async def test_mail_that_has_arrived_in_part(bench: Bench) -> None:
+    """Whom the server refused for now gets it by a later try; who has it gets it once; then it is delivered."""
+    with mailing() as box:
+        box.answers["ops@example.com"] = "450 greylisted"
+        await bench.trigger(work, notify=True)
+        parts = {"senders": box.senders(to=("ops@example.com", "ann@example.com"))}
+        async with bench.working(work, parts=parts):
+            found = await delivery(bench, state="pending", tries=1)
+            assert (found.response_code, found.endpoint) == (450, "ops@example.com")
+            assert found.last_error == "not taken yet for ops@example.com; the others have it"
+            del box.answers["ops@example.com"]
+            bench.skip(limits.DELIVERY_BASE * 2)
+            found = await delivery(bench, state="delivered")
+    assert box.to == [["ann@example.com"], ["ops@example.com"]]
+    assert (found.tries, found.last_error) == (2, None)
+    first, second = box.messages
+    assert first["Message-ID"] == second["Message-ID"]
+
+
 async def test_without_a_server_mail_waits_for_a_worker_that_has_one(bench: Bench, api: Api) -> None:
     """A worker without [smtp] leaves it; one with it sends it."""
     await bench.trigger(work, notify=True)

@@ -75,7 +75,7 @@ class MailSender:
             raise _unsent(error.message, error.code, again=error.code < 500) from error
         except (aiosmtplib.SMTPException, OSError) as error:
             raise Unsent(clean(f"{type(error).__name__}: {error}", _WORDS_CHARS)) from error
-        return Sent(250, f"not taken for {', '.join(refused)}" if refused else None)
+        return _sent(refused)
 
     async def aclose(self) -> None:
         return None
@@ -101,6 +101,22 @@ class MailSender:
         if not found:
             raise Unsent(f"nobody is named for the team {team}; set to or teams under [smtp]", again=False)
         return found
+
+
+def _sent(refused: Mapping[str, aiosmtplib.SMTPResponse]) -> Sent:
+    """It has been taken for somebody. Raises Unsent where somebody else may get it by another try.
+
+    That try goes to all who have been refused, for good too: so its end still says who never got it.
+    """
+    if not refused:
+        return Sent(250)
+    names = ", ".join(refused)
+    later = [answer.code for answer in refused.values() if answer.code < 500]
+    if later:
+        raise Unsent(
+            clean(f"not taken yet for {names}; the others have it", _WORDS_CHARS), code=max(later), left=names
+        )
+    return Sent(250, f"not taken for {names}")
 
 
 def _unsent(words: str, code: int, *, again: bool) -> Unsent:

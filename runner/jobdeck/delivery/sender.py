@@ -38,6 +38,7 @@ class Unsent(Exception):
         again: bool = True,
         after: float | None = None,
         gone: bool = False,
+        left: str | None = None,
     ) -> None:
         super().__init__(words)
         self.code = code
@@ -47,6 +48,8 @@ class Unsent(Exception):
         """Seconds that the receiver asks to wait."""
         self.gone = gone
         """The receiver wants no more notifications at all."""
+        self.left = left
+        """The endpoint of further tries, where it has arrived in part."""
 
 
 def said_of(error: BaseException) -> str:

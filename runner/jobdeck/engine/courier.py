@@ -193,7 +193,7 @@ class Courier:
         if error.after is not None:
             wait = max(wait, min(error.after, limits.DELIVERY_CAP))
         words = clean(str(redact(str(error))), _WORDS_CHARS)
-        return Tried(parcel.id, parcel.tries, fate, error.code, words, int(wait * 1_000_000))
+        return Tried(parcel.id, parcel.tries, fate, error.code, words, int(wait * 1_000_000), error.left)
 
     async def _tell(self, tried: Tried) -> None:
         """Write it down; for as long as the lease lasts, because else it would be sent once more."""

@@ -80,6 +80,8 @@ class Tried(NamedTuple):
     code: int | None = None
     error: str | None = None
     wait_us: int = 0
+    endpoint: str | None = None
+    """Where it is still to go, if it has arrived in part."""
 
 
 def anything_due(conn: Connection, now: int, channels: Sequence[str]) -> bool:
@@ -207,6 +209,8 @@ def tell(tx: Tx, items: Sequence[Tried]) -> Sequence[bool | JobdeckError]:
 
 def _after(item: Tried, row: Any, now: int) -> dict[str, Any]:
     values: dict[str, Any] = {"response_code": item.code, "last_error": item.error}
+    if item.endpoint is not None:
+        values["endpoint"] = item.endpoint
     if item.fate is Fate.DELIVERED:
         return values | {"state": DeliveryState.DELIVERED, "delivered_at": now}
     if item.fate is Fate.GONE:

@@ -16,12 +16,13 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from jobdeck.client import Client
+from jobdeck.client.guard import refuse_entry
 from jobdeck.client.session import Session
 from jobdeck.errors import ConfigError, DatabaseRefused, DatabaseUnavailable, NotFound
 from jobdeck.ids import new_id
 from jobdeck.limits import DEFAULT_PROJECT, DEFAULT_TEAM, SYSTEM_QUEUE
 from jobdeck.model import Project, TeamScope
-from jobdeck.people import unknown_team
+from jobdeck.people import PERMISSIONS, Permission, unknown_team
 from jobdeck.plugins import load_one
 from jobdeck.settings import Settings
 from jobdeck.spec import HandlerSpec
@@ -104,24 +105,43 @@ async def open_client(settings: Settings) -> AsyncIterator[Client]:
 
 
 async def make_session(database: Database, settings: Settings) -> Session:
-    """Resolve team and project; the ones named `default` are made where they are missing."""
+    """Resolve team and project for somebody; the ones named `default` are made where they are missing.
+
+    Raises NotFound where they do not exist, and where the team is not theirs: nothing tells them which it is.
+    """
+    scope = await _scope(database, settings)
+    session = Session(
+        database,
+        scope,
+        None,
+        settings.resolved_actor,
+        _local_specs(tuple(settings.handlers)),
+        own_approvals=settings.approvals.own,
+        http_allow=tuple(settings.http.allow),
+    )
+    role = await session.guard.role(session)
+    if role is None:
+        # Whether there is a team `default` is no secret, and by it strangers find the teams that are theirs.
+        if scope.slug != DEFAULT_TEAM:
+            await refuse_entry(session)
+        return session
+    may_make = Permission.JOBS_WRITE in PERMISSIONS[role]
+    return replace(session, project=await _project(database, scope, settings.project, may_make=may_make))
+
+
+async def make_defaults(database: Database, settings: Settings) -> None:
+    """Make team and project as a worker needs them, whoever runs it. Raises NotFound."""
+    await _project(database, await _scope(database, settings), settings.project, may_make=True)
+
+
+async def _scope(database: Database, settings: Settings) -> TeamScope:
     team = await database.read(scopes.find_team, settings.team)
     if team is None and settings.team == DEFAULT_TEAM:
         new = scopes.NewTeam(new_id(), DEFAULT_TEAM, "Default", existing_ok=True)
         team = await database.write(scopes.create_team, new)
     if team is None:
         raise unknown_team(settings.team)
-    scope = TeamScope(team.id, team.slug)
-    project = await _project(database, scope, settings.project)
-    return Session(
-        database,
-        scope,
-        project,
-        settings.resolved_actor,
-        _local_specs(tuple(settings.handlers)),
-        own_approvals=settings.approvals.own,
-        http_allow=tuple(settings.http.allow),
-    )
+    return TeamScope(team.id, team.slug)
 
 
 async def make_scope(settings: Settings) -> None:
@@ -135,11 +155,13 @@ async def make_scope(settings: Settings) -> None:
             await database.write(scopes.create_project, new)
 
 
-async def _project(database: Database, scope: TeamScope, slug: str) -> Project | None:
+async def _project(database: Database, scope: TeamScope, slug: str, *, may_make: bool) -> Project | None:
     if not slug:
         return None
     project = await database.read(scopes.find_project, scope.team_id, slug)
     if project is None and slug == DEFAULT_PROJECT:
+        if not may_make:
+            return None
         new = scopes.NewProject(new_id(), scope.team_id, DEFAULT_PROJECT, "Default", existing_ok=True)
         project = await database.write(scopes.create_project, new)
     if project is None:
@@ -221,7 +243,7 @@ async def _worker(settings: Settings, plugins: Plugins, *, drain: bool) -> Async
     from jobdeck.engine.worker import Worker
 
     async with open_database(settings) as database, watched(settings.database_file):
-        await make_session(database, settings)
+        await make_defaults(database, settings)
         _warn_if_deaf(database)
         plugins = await _with_own_jobs(settings, database, plugins)
         yield Worker(_parts(settings, database, plugins), _options(settings, drain))
@@ -254,7 +276,7 @@ async def check_worker(settings: Settings) -> None:
     _check_secrets(settings)
     try:
         async with open_database(settings) as database:
-            await make_session(database, settings)
+            await make_defaults(database, settings)
     except DatabaseRefused:
         raise
     except DatabaseUnavailable as error:

@@ -9,6 +9,7 @@ from typing import Final
 from uuid import UUID
 
 from jobdeck.errors import Forbidden, JobdeckError, NotFound
+from jobdeck.limits import DEFAULT_TEAM, SYSTEM_TEAM
 
 
 class Permission(StrEnum):
@@ -56,12 +57,22 @@ def unknown_team(slug: str) -> NotFound:
     return NotFound(f"no team {slug!r}; make it with: jobdeck teams create {slug}")
 
 
+def installation_words(actor: str) -> str:
+    """Why somebody may not do what concerns all teams."""
+    return (
+        f"this concerns all teams and needs an admin of the team {DEFAULT_TEAM}, which {actor} is not; an admin of it "
+        f"can change that (see: jobdeck members list --team {DEFAULT_TEAM})"
+    )
+
+
 def refusal(role: Role | None, permission: Permission, team: str, actor: str) -> JobdeckError | None:
     """Why somebody of this role may not; None where they may. A stranger, who has no role, learns of no team."""
     if role is None:
         return unknown_team(team)
     if permission in PERMISSIONS[role]:
         return None
+    if team == SYSTEM_TEAM:
+        return Forbidden(installation_words(actor), permission=permission)
     return Forbidden(
         f"this needs the permission {permission}, which {actor} does not have as {role} of the team {team}; "
         f"an admin of the team can give it (see: jobdeck members list)",

@@ -71,7 +71,7 @@ class DeliveriesApi:
             raise NotFound(f"no delivery {shown} in this team; see: jobdeck deliveries list")
         return found
 
-    @acts("delivery.resend", Permission.JOBS_WRITE)
+    @acts("delivery.resend", Permission.JOBS_WRITE, on="msg")
     async def resend(self, delivery_id: UUID) -> Delivery:
         """Try it again now, under the same id and with as many tries as a new one has. Raises NotFound, Conflict."""
         await self._session.database.write(resend, Resend(self._session.scope.team_id, delivery_id))
@@ -107,7 +107,7 @@ class WebhooksApi:
         secrets = await self._session.read(webhooks.list_secrets)
         return Webhooks(secrets, await self._session.read(webhooks.list_disabled))
 
-    @acts("webhook.rotate", Permission.ADMIN)
+    @acts("webhook.rotate", Permission.ADMIN, on="job")
     async def rotate(
         self, job_id: UUID | None = None, *, secret: str | None = None, drop_old: bool = False
     ) -> NewSecret:

@@ -5,16 +5,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
+from inspect import Parameter, signature
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, TypeVar, cast
 
 from jobdeck.audit import AuditOutcome
 from jobdeck.errors import DatabaseError, Forbidden, JobdeckError
 from jobdeck.model import BatchResult
-from jobdeck.people import Permission, Role, refusal
+from jobdeck.people import Permission, Role, refusal, unknown_team
 from jobdeck.store.acts import Act, Refused, current, store_refused
 from jobdeck.store.members import role_of
 
@@ -27,6 +29,10 @@ Operation = TypeVar("Operation", bound=Callable[..., Coroutine[Any, Any, Any]])
 _log = logging.getLogger("jobdeck.client")
 _FRESH: Final = 2.0
 """Seconds for which a role is taken for what it was. What matters most is looked at again in its own transaction."""
+
+
+_stored_aside: Final[set[asyncio.Task[None]]] = set()
+"""Kept while they run: the loop alone would forget them."""
 
 
 class Api(Protocol):
@@ -42,29 +48,49 @@ class Guard:
         self._role: Role | None = None
         self._until = 0.0
 
-    async def check(self, session: Session, permission: Permission) -> None:
-        """Raises NotFound for a stranger to the team, Forbidden for a member who may not."""
+    async def role(self, session: Session) -> Role | None:
+        """What the actor is in the team; None for a stranger."""
         if time.monotonic() >= self._until:
             database = session.database
             self._role = await database.read(
                 role_of, database.differences, session.scope.team_id, session.actor
             )
             self._until = time.monotonic() + _FRESH
-        refused = refusal(self._role, permission, session.scope.slug, session.actor)
+        return self._role
+
+    async def check(self, session: Session, permission: Permission) -> None:
+        """Raises NotFound for a stranger to the team, Forbidden for a member who may not."""
+        role = await self.role(session)
+        refused = refusal(role, permission, session.scope.slug, session.actor)
         if refused is not None:
             raise refused
 
 
-def needs(permission: Permission | None) -> Callable[[Operation], Operation]:
-    """Declare what an operation that changes nothing asks of the actor; None: nothing, it shows what is theirs."""
+def needs(
+    permission: Permission | None, *, denied: str | None = None, aside: bool = False
+) -> Callable[[Operation], Operation]:
+    """Declare what an operation that is no act of its own asks of the actor; None: nothing, it shows what is theirs.
+
+    `denied` is the act that stands in the audit where it was refused, on what its first argument names: for what
+    programs do too often for a row each. `aside`: nobody waits for that row, since whoever asks may hold the database.
+    """
 
     def declare(operation: Operation) -> Operation:
+        named = _first_name(operation)
+
         @wraps(operation)
         async def run(self: Api, *args: Any, **kwargs: Any) -> Any:
             session = self._session
             # What an act looks at on its way is a part of it.
             if permission is not None and not session.by_worker and current.get() is None:
-                await session.guard.check(session, permission)
+                try:
+                    await session.guard.check(session, permission)
+                except JobdeckError as error:
+                    if denied is not None:
+                        asked = None if aside else _asked(named, args, kwargs)
+                        act = Act(session.scope.team_id, session.actor, denied, asked, "run")
+                        await _deny(session, act, error, aside=aside)
+                    raise
             return await operation(self, *args, **kwargs)
 
         run.needs = permission  # type: ignore[attr-defined]
@@ -82,13 +108,20 @@ def acts(action: str, permission: Permission, *, on: str | None = None) -> Calla
     kind = on or action.partition(".")[0]
 
     def declare(operation: Operation) -> Operation:
+        named = _first_name(operation)
+
         @wraps(operation)
         async def run(self: Api, *args: Any, **kwargs: Any) -> Any:
             session = self._session
             if session.by_worker or current.get() is not None:
                 return await operation(self, *args, **kwargs)
             act = Act(
-                session.scope.team_id, session.actor, action, _asked(args, kwargs), kind, _reason(kwargs)
+                session.scope.team_id,
+                session.actor,
+                action,
+                _asked(named, args, kwargs),
+                kind,
+                _reason(kwargs),
             )
             return await _audited(session, act, permission, lambda: operation(self, *args, **kwargs))
 
@@ -106,7 +139,7 @@ async def _audited(
     try:
         await session.guard.check(session, permission)
     except JobdeckError as error:
-        await _refused(session, Refused(act, AuditOutcome.DENIED, error.code), error)
+        await _deny(session, act, error)
         raise
     token = current.set(act)
     try:
@@ -127,6 +160,25 @@ async def _audited(
     return result
 
 
+async def refuse_entry(session: Session) -> NoReturn:
+    """Raises NotFound for a stranger who names a team, which is the only act of theirs there can be."""
+    scope = session.scope
+    error = unknown_team(scope.slug)
+    act = Act(scope.team_id, session.actor, "team.enter", scope.slug)
+    await _deny(session, act, error)
+    raise error
+
+
+async def _deny(session: Session, act: Act, error: JobdeckError, *, aside: bool = False) -> None:
+    storing = _refused(session, Refused(act, AuditOutcome.DENIED, error.code), error)
+    if not aside:
+        await storing
+        return
+    task = asyncio.create_task(storing)
+    _stored_aside.add(task)
+    task.add_done_callback(_stored_aside.discard)
+
+
 async def _refused(session: Session, refused: Refused, error: Exception) -> None:
     # Where the database is what failed, nothing can be told of it there.
     if isinstance(error, DatabaseError):
@@ -144,8 +196,16 @@ def _errors_in(result: Any) -> list[JobdeckError]:
     return [each.error for each in result if each.error is not None]
 
 
-def _asked(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    return args[0] if args else next(iter(kwargs.values()), None)
+def _first_name(operation: Callable[..., Any]) -> str | None:
+    """What the first argument is called. Whatever else is given may be a secret, and is not for the audit."""
+    first = list(signature(operation).parameters.values())[1:2]
+    return first[0].name if first and first[0].kind is Parameter.POSITIONAL_OR_KEYWORD else None
+
+
+def _asked(named: str | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    if named is None:
+        return None
+    return args[0] if args else kwargs.get(named)
 
 
 def _reason(kwargs: Mapping[str, Any]) -> str | None:

@@ -1,4 +1,8 @@
-"""Members of teams and what they may do. A team that has none is open: everybody is its admin."""
+"""Members of teams and what they may do. A team that has none is open: everybody is its admin.
+
+The team of jobdeck's own jobs has no members and is never open: what is done there concerns all teams, and is up to the
+admins of the installation. They are the admins of the team `default`, so the owner of a file is one of them.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,10 @@ from uuid import UUID
 from sqlalchemy import Connection, delete, exists, insert, or_, select, update
 
 from jobdeck.clock import from_us
-from jobdeck.errors import Conflict, JobdeckError, NotFound
+from jobdeck.errors import Conflict, Forbidden, JobdeckError, NotFound
+from jobdeck.limits import DEFAULT_TEAM, SYSTEM_TEAM
 from jobdeck.model import TeamScope
-from jobdeck.people import PERMISSIONS, Member, Permission, Role, refusal
+from jobdeck.people import PERMISSIONS, Member, Permission, Role, installation_words, refusal
 from jobdeck.store.differences import Differences
 from jobdeck.store.schema import members, teams
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
@@ -40,8 +45,11 @@ class Assign:
 
 def role_of(conn: Connection, differences: Differences, team_id: UUID, actor: str) -> Role | None:
     """What somebody is in a team; None for a stranger. The owner of a file is admin in whatever it holds."""
-    named = select(members.c.role).where(members.c.team_id == team_id, members.c.actor == actor)
-    role: str | None = conn.execute(named).scalar()
+    mine = (members.c.team_id == teams.c.id) & (members.c.actor == actor)
+    named = select(teams.c.slug, members.c.role).outerjoin(members, mine).where(teams.c.id == team_id)
+    slug, role = conn.execute(named).one_or_none() or (None, None)
+    if slug == SYSTEM_TEAM:
+        return _role_in_system(conn, differences, actor)
     if role != Role.ADMIN and differences.owner(conn) == actor:
         return Role.ADMIN
     if role is not None:
@@ -50,9 +58,35 @@ def role_of(conn: Connection, differences: Differences, team_id: UUID, actor: st
     return Role.ADMIN if anybody is None else None
 
 
+def _role_in_system(conn: Connection, differences: Differences, actor: str) -> Role | None:
+    """Whoever belongs to a team may look: the system's runs are about the runs of all teams."""
+    if is_installation_admin(conn, differences, actor):
+        return Role.ADMIN
+    return Role.VIEWER if teams_of(conn, differences, actor) else None
+
+
+def is_installation_admin(conn: Connection, differences: Differences, actor: str) -> bool:
+    """Whether somebody may do what concerns all teams.
+
+    As long as there is no team `default`, anybody may: whoever comes first makes it, and it is open then.
+    """
+    team_id = conn.execute(select(teams.c.id).where(teams.c.slug == DEFAULT_TEAM)).scalar()
+    return team_id is None or role_of(conn, differences, team_id, actor) is Role.ADMIN
+
+
+def lacks_installation(tx: Tx, actor: str) -> JobdeckError | None:
+    """Why somebody may not do what concerns all teams, as things stand in this transaction; None where they may."""
+    return None if is_installation_admin(tx.conn, tx.differences, actor) else not_installation_admin(actor)
+
+
+def not_installation_admin(actor: str) -> Forbidden:
+    """The error for whoever would do what concerns all teams and may not."""
+    return Forbidden(installation_words(actor), permission=Permission.ADMIN)
+
+
 def teams_of(conn: Connection, differences: Differences, actor: str) -> set[UUID]:
-    """The teams that somebody may know of: open ones, and those whose member they are."""
-    query = select(teams.c.id)
+    """The teams of people that somebody may know of: open ones, and those whose member they are."""
+    query = select(teams.c.id).where(teams.c.slug != SYSTEM_TEAM)
     if differences.owner(conn) != actor:
         closed = exists().where(members.c.team_id == teams.c.id)
         query = query.where(or_(~closed, closed.where(members.c.actor == actor)))
@@ -91,6 +125,11 @@ def _admit(tx: Tx, item: Admit) -> Member | JobdeckError:
     refused = lacks(tx, item.scope.team_id, item.actor, Permission.ADMIN)
     if refused is not None:
         return refused
+    if item.scope.slug == SYSTEM_TEAM:
+        return Conflict(
+            f"the team {SYSTEM_TEAM} has no members; its admins are those of the team {DEFAULT_TEAM}: "
+            f"jobdeck members add {item.member} --team {DEFAULT_TEAM}"
+        )
     if item.member in roles:
         return Conflict(
             f"{item.member} is {roles[item.member]} already; to change that: jobdeck members set {item.member}"

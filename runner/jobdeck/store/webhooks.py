@@ -18,6 +18,8 @@ from jobdeck.clock import from_us
 from jobdeck.errors import JobdeckError, NotFound
 from jobdeck.ids import show_id
 from jobdeck.model import TeamScope
+from jobdeck.people import Permission
+from jobdeck.store.members import lacks
 from jobdeck.store.schema import disabled_webhooks, jobs, webhook_secrets
 from jobdeck.store.transaction import Rank, Tx, verb
 
@@ -48,11 +50,16 @@ class Rotate(NamedTuple):
 
 @verb(Rank.CHANGE)
 def rotate(tx: Tx, items: Sequence[Rotate]) -> Sequence[datetime | JobdeckError | None]:
-    """Put new secrets in place; until when the old one signs as well, None where there is no old one. NotFound."""
+    """Put new secrets in place; until when the old one signs as well, None where there is no old one.
+
+    Forbidden, NotFound.
+    """
     return [_rotate(tx, item) for item in items]
 
 
 def _rotate(tx: Tx, item: Rotate) -> datetime | JobdeckError | None:
+    if refused := lacks(tx, item.team_id, item.actor, Permission.ADMIN):
+        return refused
     owner = item.team_id
     if item.job_id is not None:
         query = select(jobs.c.id).where(jobs.c.id == item.job_id, jobs.c.team_id == item.team_id)
@@ -95,11 +102,12 @@ def enable_endpoint(tx: Tx, items: Sequence[EnableEndpoint]) -> Sequence[UUID | 
         gone = delete(disabled_webhooks).where(
             disabled_webhooks.c.id == item.id, disabled_webhooks.c.team_id == item.team_id
         )
-        found = tx.conn.execute(gone).rowcount
-        if found:
-            tx.tell(item, show_id("hook", item.id), {"enabled": False}, {"enabled": True})
-        missing = NotFound(f"no disabled endpoint {show_id('hook', item.id)}; see: jobdeck webhooks list")
-        results.append(item.id if found else missing)
+        shown = show_id("hook", item.id)
+        if tx.conn.execute(gone).rowcount:
+            tx.tell(item, shown, {"enabled": False}, {"enabled": True})
+            results.append(item.id)
+        else:
+            results.append(NotFound(f"no disabled endpoint {shown}; see: jobdeck webhooks list"))
     return results
 
 

@@ -30,6 +30,7 @@ from jobdeck.store.columns import word
 from jobdeck.store.control.gates import drop_idle_gate, ensure_gate
 from jobdeck.store.control.known import forget
 from jobdeck.store.lanes import NOW
+from jobdeck.store.members import lacks_installation
 from jobdeck.store.schema import gates, jobs, pauses
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
 
@@ -42,6 +43,8 @@ class Target:
     kind: PauseKind
     name: str = ""
     job_id: UUID | None = None
+    by: str = ""
+    """Who pauses or resumes it; asked for what concerns all teams."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +63,10 @@ def pause(tx: Tx, items: Sequence[MakePause]) -> Sequence[Pause | JobdeckError]:
     return [_pause(tx, item) for item in items]
 
 
-def _pause(tx: Tx, item: MakePause) -> Pause:
+def _pause(tx: Tx, item: MakePause) -> Pause | JobdeckError:
     target = item.target
+    if target.team_id is None and (refused := lacks_installation(tx, item.actor)):
+        return refused
     gate = None
     if target.job_id is not None and target.team_id is not None:
         # Who makes a run of the job waits for this, or this for them: no run is left out of the gate.
@@ -96,6 +101,8 @@ def resume(tx: Tx, items: Sequence[Target]) -> Sequence[Pause | JobdeckError]:
 
 
 def _resume(tx: Tx, target: Target) -> Pause | JobdeckError:
+    if target.team_id is None and (refused := lacks_installation(tx, target.by)):
+        return refused
     gate = _gate_of(tx, target.job_id)
     row = (
         tx.conn.execute(select(pauses).where(*_same(target, gate), _holds(pauses, tx.now))).mappings().first()

@@ -360,8 +360,8 @@ async def test_names_of_queues(client: Client) -> None:
         await client.queues.create(QUEUE)
 
 
-async def test_a_queue_goes_only_when_nothing_waits(client: Client, deck: Deck) -> None:
-    """Runs that wait keep it; one that is claimed can still be ended. After it, its name is one for workers."""
+async def test_a_queue_goes_only_when_nothing_comes_back(client: Client, deck: Deck) -> None:
+    """Runs that wait keep it, and so do those that programs hold. After it, its name is one for workers."""
     with pytest.raises(NotFound):
         await client.queues.delete("nowhere")
     work = await claimed(client, deck)
@@ -369,10 +369,53 @@ async def test_a_queue_goes_only_when_nothing_waits(client: Client, deck: Deck) 
     with pytest.raises(Conflict, match="1 run waits in"):
         await client.queues.delete(QUEUE)
     await deck.cancel(waiting)
-    await client.queues.delete(QUEUE)
+    with pytest.raises(Conflict, match="programs hold 1 run of 'outside'"):
+        await client.queues.delete(QUEUE)
     await client.queues.complete(work.run_id, work.token)
+    await client.queues.delete(QUEUE)
     again = await deck.enqueue(queue=QUEUE)
     assert [run.id for run in await deck.claim()] == [again]
+    await client.queues.create(QUEUE + "2")
+    await client.queues.delete(QUEUE + "2")
+
+
+async def test_a_run_of_workers_keeps_no_queue_of_theirs(client: Client, deck: Deck) -> None:
+    """It comes back to them, whether the queue is declared or not."""
+    await client.queues.create("inside")
+    await deck.enqueue(queue="inside")
+    await deck.claim()
+    await client.queues.delete("inside")
+
+
+async def test_a_queue_that_a_limit_has_made_can_become_a_pull_queue(client: Client, deck: Deck) -> None:
+    """While runs wait there, but not while workers hold some; the limit stays, and what was said is said once."""
+    await client.queues.limit("mail", 3)
+    held, waiting = await deck.enqueue(queue="mail"), await deck.enqueue(queue="mail", priority=9)
+    (run,) = await deck.claim()
+    assert run.id == held
+    with pytest.raises(Conflict, match="workers hold 1 run of 'mail'"):
+        await client.queues.create("mail", pull=True)
+    await deck.finish(run)
+    with pytest.raises(Conflict, match="already"):
+        await client.queues.create("mail")
+    made = await client.queues.create("mail", pull=True, description="of the post office")
+    assert (made.pull, made.max_concurrency, made.waiting) == (True, 3, 1)
+    assert await deck.claim() == []
+    assert [work.run_id for work in await client.queues.claim("mail")] == [waiting]
+    for pull in (False, True):
+        with pytest.raises(Conflict, match="already"):
+            await client.queues.create("mail", pull=pull, description="another")
+    assert (await client.queues.show("mail")).description == "of the post office"
+
+
+async def test_no_limit_declares_no_queue(client: Client, deck: Deck) -> None:
+    """Neither of a name that nobody knows, nor of one that only runs have."""
+    with pytest.raises(NotFound):
+        await client.queues.limit("nowhere", None)
+    await deck.enqueue(queue="inside")
+    assert not (await client.queues.limit("inside", None)).declared
+    assert (await client.queues.limit("inside", 2)).declared
+    assert (await client.queues.limit("inside", None)).max_concurrency is None
 
 
 async def test_it_waits_for_no_worker(client: Client, deck: Deck) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, and_, case, delete, func, insert, select
+from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, insert, select, update
 
 from jobdeck.clock import from_us
 from jobdeck.errors import Conflict, JobdeckError, NotFound
@@ -40,30 +40,46 @@ class DropQueue:
 
 @verb(Rank.CHANGE)
 def create_queue(tx: Tx, items: Sequence[NewQueue]) -> Sequence[JobdeckError | None]:
-    """Declare queues; Conflict where one of that name is there already."""
+    """Declare queues; Conflict where one of that name is there already, and where workers hold runs of a pull queue.
+
+    One of which nothing is said yet but a limit takes what is said, and keeps the limit.
+    """
     return [_create(tx, item) for item in items]
 
 
 def _create(tx: Tx, item: NewQueue) -> JobdeckError | None:
-    if kind_of(tx.conn, item.team_id, item.name) is not None:
-        return Conflict(f"there is a queue {item.name!r} in this team already")
-    row = {
-        "team_id": item.team_id,
-        "name": item.name,
+    if item.pull and kind_of(tx.conn, item.team_id, item.name) is not True:
+        held = _count(tx.conn, item, [Status.RUNNING])
+        if held:
+            # A try that fails would put its run where workers take it no more.
+            return Conflict(
+                f"workers hold {_runs(held)} of {item.name!r}; make a pull queue of it when they have ended"
+            )
+    said = {
         "pull": item.pull,
         "description": item.description,
         "created_at": tx.now,
         "created_by": item.actor,
     }
-    tx.conn.execute(insert(queues), row)
+    if kind_of(tx.conn, item.team_id, item.name) is None:
+        tx.conn.execute(insert(queues), {"team_id": item.team_id, "name": item.name} | said)
+    elif not (item.pull or item.description) or not _say(tx, item, said):
+        return Conflict(f"there is a queue {item.name!r} in this team already")
     tx.tell(item, item.name, None, {"pull": item.pull})
-    tx.hint(Hint.CHANGE)
+    tx.hint(Hint.CHANGE | Hint.WORK)
     return None
+
+
+def _say(tx: Tx, item: NewQueue, said: dict[str, Any]) -> bool:
+    """Whether nothing has been said of the queue before."""
+    silent = and_(~queues.c.pull, queues.c.description == "")
+    changed = update(queues).where(*_named(item), silent).values(said)
+    return tx.conn.execute(changed).rowcount == 1
 
 
 @verb(Rank.CHANGE)
 def delete_queue(tx: Tx, items: Sequence[DropQueue]) -> Sequence[JobdeckError | None]:
-    """Forget queues; NotFound, and Conflict where runs wait in one: workers would take them at once."""
+    """Forget queues; NotFound, and Conflict where workers would take runs that wait in one, or come back to it."""
     return [_delete(tx, item) for item in items]
 
 
@@ -71,20 +87,36 @@ def _delete(tx: Tx, item: DropQueue) -> JobdeckError | None:
     pull = kind_of(tx.conn, item.team_id, item.name)
     if pull is None:
         return NotFound(f"no declared queue {item.name!r} in this team")
-    waiting = tx.conn.execute(
-        select(func.count())
-        .select_from(runs)
-        .where(runs.c.team_id == item.team_id, runs.c.queue == item.name, runs.c.status.in_(sorted(WAITING)))
-    ).scalar_one()
+    waiting = _count(tx.conn, item, WAITING)
     if waiting:
         return Conflict(
-            f"{waiting:,} run{'s wait' if waiting > 1 else ' waits'} in {item.name!r}; end them, or move them with: "
+            f"{_runs(waiting, 'wait', 'waits')} in {item.name!r}; end them, or move them with: "
             "jobdeck runs update ID --queue NAME"
         )
     tx.tell(item, item.name, {"pull": pull})
-    tx.conn.execute(delete(queues).where(queues.c.team_id == item.team_id, queues.c.name == item.name))
+    # An ack that fails, or a visibility that ends, gives such a run back to the queue.
+    held = _count(tx.conn, item, [Status.RUNNING]) if pull else 0
+    if held:
+        return Conflict(
+            f"programs hold {_runs(held)} of {item.name!r}; they have to be acked first, see: "
+            f"jobdeck runs list --queue {item.name}"
+        )
+    tx.conn.execute(delete(queues).where(*_named(item)))
     tx.hint(Hint.CHANGE | Hint.WORK)
     return None
+
+
+def _count(conn: Connection, item: NewQueue | DropQueue, statuses: Collection[Status]) -> int:
+    of_queue = runs.c.team_id == item.team_id, runs.c.queue == item.name, runs.c.status.in_(sorted(statuses))
+    return int(conn.execute(select(func.count()).select_from(runs).where(*of_queue)).scalar_one())
+
+
+def _named(item: NewQueue | DropQueue | LimitQueue) -> tuple[ColumnElement[bool], ...]:
+    return queues.c.team_id == item.team_id, queues.c.name == item.name
+
+
+def _runs(count: int, many: str = "", one: str = "") -> str:
+    return f"{count:,} run{'s' if count > 1 else ''} {many if count > 1 else one}".strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +131,11 @@ class LimitQueue:
 
 @verb(Rank.CHANGE)
 def limit_queue(tx: Tx, items: Sequence[LimitQueue]) -> Sequence[str | JobdeckError]:
-    """The names of the queues; one that was never declared is declared so."""
+    """The names of the queues; one that was never declared is declared by a limit, and by none is not."""
     for item in items:
+        if item.max_concurrency is None:
+            tx.conn.execute(update(queues).where(*_named(item)).values(max_concurrency=None))
+            continue
         row = {"team_id": item.team_id, "name": item.name, "created_at": tx.now, "created_by": item.actor}
         limited = {"max_concurrency": item.max_concurrency}
         told = tx.differences.insert(queues).values(row | limited)

@@ -7,30 +7,33 @@ workers at once. Each run is acted on by the verb that does so for one alone: it
 from __future__ import annotations
 
 import json
+import logging
 import random
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from struct import Struct
+from struct import error as StructError
 from typing import Any, Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 from sqlalchemy import Connection, delete, insert, select, update
-from sqlalchemy.exc import DBAPIError
 
 from jobdeck.bulk import SAMPLES, BulkKind, BulkState, Target, count_codes, filter_facts
-from jobdeck.errors import Conflict, DatabaseError, JobdeckError, NotFound
+from jobdeck.errors import Conflict, JobdeckError, NotFound
 from jobdeck.ids import show_id
 from jobdeck.model import RunFilter, TeamScope
 from jobdeck.store.approvals import Decide, approve, reject
 from jobdeck.store.changes import Cancel, RetryRun, cancel, retry
 from jobdeck.store.differences import Differences
-from jobdeck.store.failures import is_transient, translate
+from jobdeck.store.failures import concerns_all
 from jobdeck.store.locks import Locks, lock_runs
 from jobdeck.store.routes import routes_of
 from jobdeck.store.schema import OPEN_BULK, bulk_operations, bulk_steps, runs
 from jobdeck.store.transaction import Hint, Rank, Tx, Verb, verb
 from jobdeck.store.walks import matching, span_of
 
+_log = logging.getLogger("jobdeck.store.bulk")
 # Runs in one transaction: on SQLite 40 ms in which nobody else writes, measured with cancels.
 _STEP: Final = 50
 # Of so many steps a worker takes any one: two workers seldom take the same.
@@ -116,7 +119,8 @@ class Step(NamedTuple):
     bulk_id: UUID
     number: int
     team_id: UUID
-    kind: BulkKind
+    kind: BulkKind | None
+    """None: the operation cannot be read, or has no steps, and is to be closed."""
     actor: str
     reason: str | None
     own: bool
@@ -130,18 +134,25 @@ class Step(NamedTuple):
 def next_step(conn: Connection) -> Step | None:
     """A step of some operation that is open; None where nothing is left to do. Teams share the workers."""
     columns = (bulk_operations.c[name] for name in ("id", "team_id", "kind", "requested_by", "reason", "own"))
-    operations = conn.execute(select(*columns).where(OPEN_BULK)).all()
+    # What has no id cannot be closed either.
+    operations = [row for row in conn.execute(select(*columns).where(OPEN_BULK)) if row.id.int]
     if not operations:
         return None
     row = random.choice(operations)
     query = select(bulk_steps.c.number, bulk_steps.c.targets).where(bulk_steps.c.bulk_id == row.id)
     steps = conn.execute(query.order_by(bulk_steps.c.number).limit(_CHOICE)).all()
-    if not steps:
-        return None
-    number, packed = random.choice(steps)
-    found = tuple(Target(UUID(bytes=key), revision) for key, revision in _PACKED.iter_unpack(packed))
-    kind = BulkKind(row.kind)
+    number, packed = random.choice(steps) if steps else (0, b"")
+    kind, found = _read(row.kind, packed)
     return Step(row.id, number, row.team_id, kind, row.requested_by, row.reason, bool(row.own), found)
+
+
+def _read(kind: Any, packed: Any) -> tuple[BulkKind | None, tuple[Target, ...]]:
+    try:
+        found = tuple(Target(UUID(bytes=key), revision) for key, revision in _PACKED.iter_unpack(packed))
+        return (BulkKind(kind), found) if found else (None, ())
+    except (TypeError, ValueError, StructError):
+        # Somebody has changed it in the database.
+        return None, ()
 
 
 @verb(Rank.CHANGE, Locks(lambda step: step.run_ids, runs=True))
@@ -149,13 +160,39 @@ def work_step(tx: Tx, items: Sequence[Step]) -> Sequence[bool]:
     """Do steps; False where another worker has done it, or the operation was stopped."""
     # Before the steps themselves: the order of all transactions.
     lock_runs(tx.conn, tx.differences, (run_id for item in items for run_id in item.run_ids))
-    return [_work(tx, item) for item in items]
+    return [_work_or_close(tx, item) for item in items]
+
+
+class _Unreadable(Exception):
+    """An operation that somebody has changed in the database."""
+
+
+def _work_or_close(tx: Tx, step: Step) -> bool:
+    """An operation that somebody has spoilt would be tried for ever, and a draining worker would wait for it."""
+    if step.kind is not None:
+        with suppress(_Unreadable), tx.attempt():
+            return _work(tx, step)
+    return _close(tx, step)
+
+
+def _close(tx: Tx, step: Step) -> bool:
+    mine = bulk_operations.c.id == step.bulk_id
+    # The steps before the operation, as everywhere.
+    tx.conn.execute(delete(bulk_steps).where(bulk_steps.c.bulk_id == step.bulk_id))
+    ended = {"state": BulkState.STOPPED, "finished_at": tx.now}
+    if tx.conn.execute(update(bulk_operations).where(mine, OPEN_BULK).values(ended)).rowcount != 1:
+        return False
+    shown = show_id("bulk", step.bulk_id)
+    _log.error("%s is stopped: somebody has changed it in the database", shown)
+    tx.hint(Hint.CHANGE)
+    return True
 
 
 def _work(tx: Tx, step: Step) -> bool:
     mine = delete(bulk_steps).where(bulk_steps.c.bulk_id == step.bulk_id, bulk_steps.c.number == step.number)
     if tx.conn.execute(mine).rowcount != 1:
         return False
+    assert step.kind is not None  # noqa: S101  those are closed
     run, item_of = _ACTS[step.kind]
     found = _changed(tx, step)
     items = {target.run_id: item_of(step, target.run_id) for target in step.targets}
@@ -179,14 +216,15 @@ def _changed(tx: Tx, step: Step) -> dict[UUID, Result]:
 
 
 def _act(tx: Tx, run: Verb[Any, Any], items: Sequence[Any]) -> Sequence[Result]:
-    """All at once, or, where the database takes offence at one of them, one by one."""
+    """All at once, or, where one of them makes that fail, one by one."""
     if not items:
         return []
     try:
         with tx.attempt():
             return run(tx, items)
-    except DBAPIError as error:
-        _raise_if_for_all(error)
+    except Exception as error:
+        if concerns_all(error):
+            raise
     return [_act_alone(tx, run, item) for item in items]
 
 
@@ -194,14 +232,10 @@ def _act_alone(tx: Tx, run: Verb[Any, Any], item: Any) -> Result:
     try:
         with tx.attempt():
             return run(tx, [item])[0]
-    except DBAPIError as error:
-        _raise_if_for_all(error)
+    except Exception as error:
+        if concerns_all(error):
+            raise
         return JobdeckError(f"the database refused it: {type(error).__name__}")
-
-
-def _raise_if_for_all(error: DBAPIError) -> None:
-    if is_transient(error) or isinstance(translate(error), DatabaseError):
-        raise error
 
 
 _ACTS: Final[dict[BulkKind, tuple[Verb[Any, Any], Callable[[Step, UUID], Any]]]] = {
@@ -220,31 +254,47 @@ def _account(tx: Tx, step: Step, found: dict[UUID, Result]) -> None:
     """Add to the operation what became of a step; whoever adds the last one completes it."""
     query = select(bulk_operations).where(bulk_operations.c.id == step.bulk_id)
     row = tx.conn.execute(tx.differences.locked(query, by=bulk_operations.c.id)).one()
+    try:
+        _add(tx, row, found)
+    except Exception as error:
+        if concerns_all(error):
+            raise
+        raise _Unreadable from error
+    tx.hint(Hint.CHANGE)
+
+
+def _add(tx: Tx, row: Any, found: dict[UUID, Result]) -> None:
     errors = {run_id: result for run_id, result in found.items() if isinstance(result, JobdeckError)}
-    failed = sum(1 for error in errors.values() if type(error) is JobdeckError)
-    samples = json.loads(row.samples)
-    for run_id, error in list(errors.items())[: SAMPLES - len(samples)]:
-        samples.append([run_id.hex, error.code, error.message])
-    counts = {
-        "done": row.done + len(found) - len(errors),
-        "skipped": row.skipped + len(errors) - failed,
-        "failed": row.failed + failed,
-    }
+    counts = _counts(row, len(found), errors)
     complete = sum(counts.values()) >= row.total
-    refused = count_codes((error.code for error in errors.values()), json.loads(row.refused))
     tx.conn.execute(
         update(bulk_operations)
-        .where(bulk_operations.c.id == step.bulk_id)
+        .where(bulk_operations.c.id == row.id)
         .values(
             **counts,
+            **_told(row, errors),
             state=BulkState.COMPLETED if complete else BulkState.RUNNING,
             started_at=tx.now if row.started_at is None else row.started_at,
             finished_at=tx.now if complete else None,
-            refused=json.dumps(refused),
-            samples=json.dumps(samples, ensure_ascii=False),
         )
     )
-    tx.hint(Hint.CHANGE)
+
+
+def _counts(row: Any, visited: int, errors: dict[UUID, JobdeckError]) -> dict[str, int]:
+    failed = sum(1 for error in errors.values() if type(error) is JobdeckError)
+    return {
+        "done": row.done + visited - len(errors),
+        "skipped": row.skipped + len(errors) - failed,
+        "failed": row.failed + failed,
+    }
+
+
+def _told(row: Any, errors: dict[UUID, JobdeckError]) -> dict[str, str]:
+    samples = json.loads(row.samples)
+    for run_id, error in list(errors.items())[: SAMPLES - len(samples)]:
+        samples.append([run_id.hex, error.code, error.message])
+    refused = count_codes((error.code for error in errors.values()), json.loads(row.refused))
+    return {"refused": json.dumps(refused), "samples": json.dumps(samples, ensure_ascii=False)}
 
 
 @dataclass(frozen=True, slots=True)

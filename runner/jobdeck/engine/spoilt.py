@@ -43,6 +43,13 @@ class SpoiltRows:
     def _end(self, item: Quarantine, cause: Exception) -> None:
         def done(results: Results) -> None:
             (ended,) = results[0]
+            if isinstance(ended, Exception):
+                about = (
+                    "what keeps a claim from succeeding"
+                    if item.run_id is None
+                    else show_id("run", item.run_id)
+                )
+                _log.error("%s cannot be ended: %s", about, item.why, exc_info=ended)
             if isinstance(ended, list) and ended:
                 for run_id in ended:
                     shown = show_id("run", run_id)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -16,10 +17,13 @@ from jobdeck.clock import from_us
 from jobdeck.ids import show_id
 from jobdeck.notifiers import CALLBACK, WEBHOOK, DeliveryState, Receiver, receivers
 from jobdeck.states import Status
+from jobdeck.store.failures import concerns_all
 from jobdeck.store.schema import job_versions, jobs, outbox, projects, runs, teams
 from jobdeck.store.transaction import Hint, Tx
 from jobdeck.text import clean
 
+_log = logging.getLogger("jobdeck.store.announce")
+T = TypeVar("T")
 _AT_ONCE: Final = 500
 _ERROR_CHARS: Final = 2_000
 
@@ -27,13 +31,31 @@ _ERROR_CHARS: Final = 2_000
 def announce(tx: Tx, run_ids: Sequence[UUID]) -> None:
     """These runs have just ended, and are marked as told of: write down what is told to whom.
 
-    A run that ends again the same way without having begun again is not told of again.
+    A run that ends again the same way without having begun again is not told of again. A row that is spoilt keeps no
+    run from ending: what cannot be read is left out.
     """
     for start in range(0, len(run_ids), _AT_ONCE):
-        found = tx.conn.execute(_ENDED.where(runs.c.id.in_(run_ids[start : start + _AT_ONCE])))
-        if rows := [row for run in found for row in _rows(run, tx.now)]:
-            tx.conn.execute(tx.differences.insert(outbox).on_conflict_do_nothing(), rows)
-            tx.hint(Hint.WORK)
+        some = run_ids[start : start + _AT_ONCE]
+        if not _written(tx, some) and len(some) > 1:
+            for run_id in some:
+                _written(tx, [run_id])
+
+
+def _written(tx: Tx, run_ids: Sequence[UUID]) -> bool:
+    """False where one of them keeps it from being written; of one alone that is said in the log."""
+    try:
+        with tx.attempt():
+            found = tx.conn.execute(_ENDED.where(runs.c.id.in_(run_ids)))
+            if rows := [row for run in found for row in _rows(run, tx.now)]:
+                tx.conn.execute(tx.differences.insert(outbox).on_conflict_do_nothing(), rows)
+                tx.hint(Hint.WORK)
+    except Exception as error:
+        if concerns_all(error):
+            raise
+        if len(run_ids) == 1:
+            _log.error("nobody is told of the end of %s", show_id("run", run_ids[0]), exc_info=error)
+        return False
+    return True
 
 
 _ENDED: Final = select(
@@ -79,17 +101,15 @@ def _rows(run: Any, now: int) -> Iterator[dict[str, Any]]:
             "tries_max": limits.DELIVERY_TRIES,
             "next_at": now,
             "created_at": now,
-            "endpoint": receiver.endpoint,
+            # What no text can be stored with leads nowhere; whoever tries says so.
+            "endpoint": clean(receiver.endpoint),
             "body": _body(run, event, now, with_result=receiver.channel == CALLBACK),
         }
 
 
 def _facts(definition: str | None) -> Mapping[str, Any]:
     """A run ends whatever stands in the definition of its job."""
-    try:
-        found = json.loads(definition) if definition else {}
-    except ValueError:
-        return {}
+    found = _readable(lambda: json.loads(definition)) if definition else {}
     return found if isinstance(found, dict) else {}
 
 
@@ -119,23 +139,38 @@ def _body(run: Any, event: str, now: int, *, with_result: bool) -> str:
         "status": run.status,
         "failure_kind": run.failure_kind,
         "attempt": run.attempt,
-        "error": None if run.error is None else clean(run.error, _ERROR_CHARS, lines=True),
+        "error": None if run.error is None else _readable(lambda: clean(run.error, _ERROR_CHARS, lines=True)),
         "started_at": _iso(run.started_at),
         "finished_at": _iso(run.finished_at),
         "triggered_by": run.triggered_by,
     }
     if with_result:
-        data |= _result(run.result)
+        data |= _readable(lambda: _result(run.result)) or {
+            "result": None,
+            "result_omitted": "it cannot be read",
+        }
     told: Mapping[str, Any] = {"type": event, "timestamp": _iso(now), "data": data}
-    # In ASCII: no text that a result may hold can then keep the run from ending.
-    return json.dumps(told, separators=(",", ":"))
+    # In ASCII: no text that a result may hold can then keep the run from ending. SQLite may have bytes for a text.
+    return json.dumps(told, separators=(",", ":"), default=lambda _: None)
 
 
 def _result(stored: str | None) -> dict[str, Any]:
-    if stored is None or len(stored.encode()) <= limits.TOLD_RESULT_BYTES:
-        return {"result": None if stored is None else json.loads(stored)}
-    return {"result": None, "result_omitted": f"it has more than {limits.TOLD_RESULT_BYTES:,} bytes"}
+    if stored is None:
+        return {"result": None}
+    if len(stored.encode()) > limits.TOLD_RESULT_BYTES:
+        return {"result": None, "result_omitted": f"it has more than {limits.TOLD_RESULT_BYTES:,} bytes"}
+    return {"result": json.loads(stored)}
 
 
 def _iso(moment: int | None) -> str | None:
-    return None if moment is None else from_us(moment).isoformat().replace("+00:00", "Z")
+    if moment is None:
+        return None
+    return _readable(lambda: from_us(moment).isoformat().replace("+00:00", "Z"))
+
+
+def _readable(read: Callable[[], T]) -> T | None:
+    """What this reads; None where the row has been spoilt: a number beyond all times, a text for a number, no JSON."""
+    try:
+        return read()
+    except Exception:
+        return None

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from jobdeck.errors import DatabaseFull, DatabaseRefused, DatabaseUnavailable, JobdeckError
+from jobdeck.errors import DatabaseError, DatabaseFull, DatabaseRefused, DatabaseUnavailable, JobdeckError
 
 _DEADLOCK = "40P01"
 _SERIALIZATION = "40001"
@@ -45,6 +45,14 @@ def may_have_committed(error: BaseException) -> bool:
     return not code or code.startswith(("08", "57P"))
 
 
+def concerns_all(error: Exception) -> bool:
+    """Whether this is no fault of what is written: the transaction lost against another one, or the database refuses.
+
+    Anything else may come from one row that is spoilt, and must not keep the others from what is theirs.
+    """
+    return is_transient(error) or isinstance(translate(error), DatabaseError)
+
+
 def translate(error: Exception) -> Exception:
     """A DatabaseError where the database as a whole refuses; anything else as it is."""
     if isinstance(error, JobdeckError):
@@ -60,9 +68,9 @@ def translate(error: Exception) -> Exception:
         return DatabaseUnavailable(
             "the database is too busy: this lost against other transactions again and again"
         )
-    if code.startswith(_GONE + _REFUSED) or isinstance(
-        error, OSError | InterfaceError | PoolTimeout | TimeoutError
-    ):
+    if code.startswith(_GONE + _REFUSED) or isinstance(error, OSError | PoolTimeout | TimeoutError):
+        return unreachable(error)
+    if isinstance(error, InterfaceError) and not _is_about_a_value(error):
         return unreachable(error)
     if type(error).__name__ == "InternalClientError":
         # The driver's, of a session that the server has ended and not closed yet.
@@ -72,6 +80,11 @@ def translate(error: Exception) -> Exception:
     if broken or isinstance(error, OperationalError):
         return unreachable(error)
     return error
+
+
+def _is_about_a_value(error: InterfaceError) -> bool:
+    """Whether asyncpg could not encode what was to be written: it says so as it says that a session is closed."""
+    return isinstance(error.orig is not None and error.orig.__cause__, ValueError)
 
 
 def unreachable(error: BaseException) -> DatabaseUnavailable:

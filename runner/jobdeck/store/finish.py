@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -23,18 +23,18 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from jobdeck.errors import DatabaseError, JobdeckError
+from jobdeck.errors import JobdeckError
 from jobdeck.states import TERMINAL, AttemptOutcome, Status
 from jobdeck.store.announce import announce
 from jobdeck.store.columns import word
 from jobdeck.store.control.turns import give_places
 from jobdeck.store.differences import Change, Differences, Given, LockedRows
-from jobdeck.store.failures import is_transient, translate
+from jobdeck.store.failures import concerns_all
 from jobdeck.store.given import GivenRows, insert_given
 from jobdeck.store.held_by_token import LEASE_FACTS, belongs_to_others, park, unacked
 from jobdeck.store.leases import Report, stale, write_reports
 from jobdeck.store.locks import Locks
-from jobdeck.store.quarantine import Quarantine, quarantine
+from jobdeck.store.quarantine import put_away
 from jobdeck.store.schema import attempts, leases, run_events, runs
 from jobdeck.store.statement import statement
 from jobdeck.store.transaction import Hint, JobEnd, Rank, Tx, verb
@@ -108,14 +108,8 @@ def recover(tx: Tx, items: Sequence[Recover]) -> Sequence[list[Ended] | JobdeckE
 
     And from those who have a token and have said nothing in time.
     """
-    crashes = [(row, _crash(row, tx.now)) for row in _expired.all(tx, {"now": tx.now})]
-    try:
-        with tx.attempt():
-            ended = write_ends(tx, crashes, actor=items[0].actor)
-    except Exception as error:
-        if is_transient(error) or isinstance(translate(error), DatabaseError):
-            raise
-        ended = _one_by_one(tx, crashes, items[0].actor)
+    rows = _expired.all(tx, {"now": tx.now})
+    ended = end_each(tx, rows, lambda row: _crash(row, tx.now), items[0].actor)
     return [ended if index == 0 else [] for index, _ in enumerate(items)]
 
 
@@ -126,21 +120,26 @@ def interrupt_all(tx: Tx, words: str, actor: str) -> int:
     return len(rows)
 
 
-def _one_by_one(tx: Tx, crashes: Sequence[tuple[Any, Ending]], actor: str) -> list[Ended]:
-    """A run that cannot be ended must not keep the others from it."""
+def end_each(tx: Tx, rows: Sequence[Any], end: Callable[[Any], Ending], actor: str) -> list[Ended]:
+    """Write the ends of these attempts; a run that cannot be ended so is put away, and keeps no other one from it."""
+    try:
+        with tx.attempt():
+            return write_ends(tx, [(row, end(row)) for row in rows], actor=actor)
+    except Exception as error:
+        if concerns_all(error):
+            raise
     ended: list[Ended] = []
-    for row, crash in crashes:
+    for row in rows:
         try:
             with tx.attempt():
-                ended += write_ends(tx, [(row, crash)], actor=actor)
+                ended += write_ends(tx, [(row, end(row))], actor=actor)
         except IntegrityError:
             continue
         except Exception as error:
-            if is_transient(error) or isinstance(translate(error), DatabaseError):
+            if concerns_all(error):
                 raise
-            why = f"its attempt cannot be ended ({type(error).__name__})"
-            quarantine(tx, [Quarantine(actor, row.id, why)])
-            ended.append(Ended(row.id, row.fence, Status.FAILED, tx.now))
+            if put_away(tx, actor, row.id, error, "its attempt cannot be ended"):
+                ended.append(Ended(row.id, row.fence, Status.FAILED, tx.now))
     return ended
 
 

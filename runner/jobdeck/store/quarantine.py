@@ -6,6 +6,7 @@ What such a row makes fail is found out first (a claim, an outcome, a recovery);
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,11 +19,14 @@ from jobdeck.errors import JobdeckError
 from jobdeck.ids import show_id
 from jobdeck.states import FailureKind, Status
 from jobdeck.store.announce import announce
+from jobdeck.store.control.turns import give_places
 from jobdeck.store.events import Event, record
+from jobdeck.store.failures import concerns_all
 from jobdeck.store.schema import leases, run_waits, runs
 from jobdeck.store.transaction import Hint, JobEnd, Rank, Tx, verb
 from jobdeck.store.waiting import FACTS, let_go
 
+_log = logging.getLogger("jobdeck.store.quarantine")
 _AT_ONCE: Final = 500
 # What can still grow by one in a column of whole numbers, on both databases.
 _GROWS: Final = (0, 2**31 - 2)
@@ -35,8 +39,14 @@ _NUMBERS: Final = {
     "max_attempts": ((limits.MAX_ATTEMPTS_MIN, limits.MAX_ATTEMPTS_MAX), limits.MAX_ATTEMPTS_MIN),
     "failures": (_GROWS, 0),
     "crash_count": (_GROWS, 0),
+    "gate": (_GROWS, 0),
+    "blocked": (_GROWS, 0),
 }
-_ENDS: Final = {Status.PENDING: Status.CANCELLED, Status.RUNNING: Status.FAILED}
+_ENDS: Final = {
+    Status.AWAITING_APPROVAL: Status.CANCELLED,
+    Status.PENDING: Status.CANCELLED,
+    Status.RUNNING: Status.FAILED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +64,29 @@ def quarantine(tx: Tx, items: Sequence[Quarantine]) -> Sequence[list[UUID] | Job
     return [_quarantine(tx, item) for item in items]
 
 
+def put_away(tx: Tx, actor: str, run_id: UUID, cause: Exception, what: str) -> bool:
+    """End a run that has kept a write from succeeding; False where not even that can be done, which the log says."""
+    try:
+        with tx.attempt():
+            return bool(_quarantine(tx, Quarantine(actor, run_id, f"{what} ({type(cause).__name__})")))
+    except Exception as error:
+        if concerns_all(error):
+            raise
+        _log.error("%s stays as it is: %s", show_id("run", run_id), what, exc_info=error)
+        return False
+
+
 def _quarantine(tx: Tx, item: Quarantine) -> list[UUID]:
     if item.run_id is None:
         chosen = (runs.c.status == Status.PENDING, or_(*(not_(_is_sound(name)) for name in _NUMBERS)))
     else:
         chosen = (runs.c.id == item.run_id, runs.c.status.in_(_ENDS))
-    query = select(*FACTS).where(*chosen)
+    query = select(*FACTS, runs.c.gate).where(*chosen)
     rows = tx.conn.execute(tx.differences.locked(query.limit(_AT_ONCE), by=runs.c.id)).all()
     for row in rows:
         _end(tx, row, item)
+    if gated := [row.id for row in rows if row.gate and row.status == Status.RUNNING]:
+        give_places(tx, gated)
     return [row.id for row in rows]
 
 
@@ -79,9 +103,9 @@ def _end(tx: Tx, row: Any, item: Quarantine) -> None:
             failure_kind=FailureKind.REJECTED,
             error=words,
             finished_at=tx.now,
-            blocked=0,
             behind=False,
-            **{name: _sound(name) for name in _NUMBERS},
+            gated=False,
+            **({name: _sound(name) for name in _NUMBERS} | {"blocked": 0}),
         )
     )
     tx.conn.execute(delete(leases).where(leases.c.run_id == row.id))

@@ -88,7 +88,8 @@ class Tx:
         changes: Counter[tuple[UUID, str]] = Counter()
         # Like runs follow each other, and to compare ids costs less than to hash them.
         for (team_id, job_type, before, after), same in groupby(self._moves):
-            if before is after or job_type.startswith(SYSTEM_TYPES):
+            # SQLite may have bytes there, put by hand.
+            if before is after or str(job_type).startswith(SYSTEM_TYPES):
                 continue
             runs = sum(1 for _ in same)
             if before is not None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final, TypeAlias
 from uuid import UUID
@@ -104,22 +107,18 @@ class QueuesApi:
             self._backoff_of,
         )
         found = await session.database.write(pull.claim_pulled, item)
-        if len(found) < count and await self._took_back():
-            more = pull.PullClaim(
-                item.team_id,
-                item.queue,
-                item.claimer,
-                item.visibility_us,
-                item.hashes[len(found) :],
-                item.backoff_of,
-            )
-            found = [*found, *await session.database.write(pull.claim_pulled, more)]
+        if len(found) < count:
+            # What is held already is told in any case: nobody else knows its tokens.
+            with suppress(Exception):
+                found = [*found, *await self._of_others(replace(item, hashes=item.hashes[len(found) :]))]
         return [_work(run, token) for run, token in zip(found, tokens, strict=False)]
 
-    async def _took_back(self) -> int:
+    async def _of_others(self, item: pull.PullClaim) -> Sequence[ClaimedRun]:
         """Take back what others have claimed and not ended in time: perhaps no worker is there to do it."""
-        ended = await self._session.database.write(recover, Recover(self._session.actor))
-        return len(ended)
+        database = self._session.database
+        if not await database.write(recover, Recover(self._session.actor)):
+            return ()
+        return await database.write(pull.claim_pulled, item)
 
     def _backoff_of(self, job_type: str) -> Backoff:
         spec = self._session.local_spec(job_type)

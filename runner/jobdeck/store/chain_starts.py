@@ -6,6 +6,7 @@ at the same moment the second one sees the mark of the first.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -19,12 +20,15 @@ from jobdeck.model import NewRun
 from jobdeck.store.differences import Differences
 from jobdeck.store.enqueue import enqueue
 from jobdeck.store.events import Event, record
+from jobdeck.store.failures import concerns_all
 from jobdeck.store.job_states import held_jobs
 from jobdeck.store.run_template import run_of
 from jobdeck.store.schema import job_dependencies, job_templates, jobs, run_parents
 from jobdeck.store.statement import statement
 from jobdeck.store.transaction import JobEnd, Tx
 from jobdeck.store.waiting import is_met
+
+_log = logging.getLogger("jobdeck.store.chain_starts")
 
 
 def start_dependants(tx: Tx) -> None:
@@ -39,7 +43,7 @@ def start_dependants(tx: Tx) -> None:
         if waiting:
             # As whoever makes a run of them holds them, with whom this is in one transaction often enough.
             held_jobs(tx, waiting)
-            _start(tx, _Marks(tx, waiting).put(ends))
+            _start_all(tx, _Marks(tx, waiting).put(ends))
 
 
 @statement
@@ -109,13 +113,47 @@ _MARK: Final = (
 )
 
 
+def _start_all(tx: Tx, starts: Sequence[_Start]) -> None:
+    """An outcome must not be lost because of what it would start, nor a start because of another one."""
+    if not starts:
+        return
+    for _ in range(2):
+        try:
+            with tx.attempt():
+                _start(tx, starts)
+                return
+        except IntegrityError:
+            # Somebody took a key between the look and the insert; the second look sees that.
+            continue
+        except Exception as error:
+            if concerns_all(error):
+                raise
+            break
+    for start in starts:
+        _start_alone(tx, start)
+
+
+def _start_alone(tx: Tx, start: _Start) -> None:
+    try:
+        with tx.attempt():
+            _start(tx, [start])
+            return
+    except Exception as error:
+        if concerns_all(error) and not isinstance(error, IntegrityError):
+            raise
+        shown = show_id("job", start.job_id)
+        _log.error("%s cannot be started", shown, exc_info=error)
+        told = {"job": shown, "reason": f"its run cannot be stored ({type(error).__name__})"}
+    record(tx, [Event(start.last, "dependant_not_started", "system", told)])
+
+
 def _start(tx: Tx, starts: Sequence[_Start]) -> None:
     templates = _templates(tx, {start.job_id for start in starts})
     built = [(start, *_built(templates.get(start.job_id), start)) for start in starts]
     events: list[Event] = []
     made: list[tuple[_Start, UUID]] = []
     new = [run for _, _, run in built if isinstance(run, NewRun)]
-    results = dict(zip([run.id for run in new], _enqueue(tx, new), strict=True))
+    results = dict(zip([run.id for run in new], enqueue(tx, new), strict=True))
     for start, slug, run in built:
         result = results[run.id] if isinstance(run, NewRun) else run
         if isinstance(run, NewRun) and result == run.id:
@@ -162,15 +200,3 @@ def _built(template: Any, start: _Start) -> tuple[str, NewRun | JobdeckError]:
         return template.slug, run_of(template.run, version=template.version, triggered_by=by)
     except ValidationError as error:
         return template.slug, error
-
-
-def _enqueue(tx: Tx, new: Sequence[NewRun]) -> Sequence[UUID | JobdeckError]:
-    """Each run, or why there is none; an outcome must not be lost because of what it would start."""
-    for _ in range(2):
-        try:
-            with tx.attempt():
-                return enqueue(tx, new)
-        except IntegrityError:
-            # Somebody took a key between the look and the insert; the second look sees that.
-            continue
-    return [ValidationError("the database refuses its run") for _ in new]

@@ -10,9 +10,9 @@ from uuid import UUID
 from sqlalchemy import and_, select, update
 
 from jobdeck.definition import JobDefinition, VersionPolicy, merged_params, parse_definition
-from jobdeck.errors import ValidationError
 from jobdeck.jsonio import dumps
 from jobdeck.limits import PARAMS_BYTES
+from jobdeck.store.failures import concerns_all
 from jobdeck.store.rare_facts import COMMON, RareFacts
 from jobdeck.store.schema import job_versions, jobs, runs
 from jobdeck.store.transaction import Tx
@@ -52,7 +52,9 @@ def _moved(tx: Tx, row: Any, rare: dict[UUID, RareFacts], newest: Mapping[UUID, 
         if overrides.get("pinned") or stated.flight_key is not None:
             return row
         values = _values(definition, overrides)
-    except (ValidationError, ValueError):
+    except Exception as error:
+        if concerns_all(error):
+            raise
         # A definition that cannot be read keeps nothing from running as it was made.
         return row
     values["job_version"] = job.version

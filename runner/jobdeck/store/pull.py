@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from uuid import UUID
 
 from sqlalchemy import BigInteger, bindparam, insert, select, update
 
+from jobdeck import jsonio, limits
 from jobdeck.approval import request_hash
 from jobdeck.clock import from_us
 from jobdeck.errors import Conflict, JobdeckError, NotFound, NotParked, StaleLease, ValidationError
@@ -25,7 +26,7 @@ from jobdeck.retry import Backoff, from_facts
 from jobdeck.states import AttemptOutcome, FailureKind, Status
 from jobdeck.store.changes import unknown_run
 from jobdeck.store.claim import Claim, ClaimedRun, claim
-from jobdeck.store.finish import Ended, leased, write_ends
+from jobdeck.store.finish import Ended, end_each, leased, write_ends
 from jobdeck.store.held_by_token import LEASE_FACTS
 from jobdeck.store.locks import Locks, lock_runs
 from jobdeck.store.queues import kind_of
@@ -65,8 +66,9 @@ def _claim_for(tx: Tx, item: PullClaim) -> list[ClaimedRun] | JobdeckError:
     (found,) = claim(tx, [wanted])
     if isinstance(found, JobdeckError) or not found:
         return found
-    taken = [run for run in found if _is_what_was_approved(run)]
-    _refuse(tx, [run for run in found if run not in taken], item.claimer)
+    problems = {run.id: problem for run in found if (problem := _problem_of(run)) is not None}
+    _refuse(tx, problems, item.claimer)
+    taken = [run for run in found if run.id not in problems]
     if taken:
         rows = [_armed(run, digest, item) for run, digest in zip(taken, item.hashes, strict=False)]
         tx.conn.execute(_ARM, rows)
@@ -88,26 +90,41 @@ def _armed(run: ClaimedRun, digest: str, item: PullClaim) -> dict[str, Any]:
     backoff = item.backoff_of(run.job_type)
     if run.rare.backoff is not None:
         # A row that has been tampered with must not keep a run from being claimed.
-        with suppress(ValueError, ValidationError):
+        with suppress(Exception):
             backoff = from_facts(json.loads(run.rare.backoff))
-    wait = int(backoff.delay(run.failures + 1, random.Random()) * 1_000_000)
+    failures = run.failures if isinstance(run.failures, int) else 0
+    wait = int(backoff.delay(max(failures, 0) + 1, random.Random()) * 1_000_000)
     return {"run": run.id, "of_fence": run.fence, "hash": digest, "wait": wait}
 
 
-def _is_what_was_approved(run: ClaimedRun) -> bool:
-    return not run.rare.requires_approval or run.rare.approved_hash == request_hash(
+def _problem_of(run: ClaimedRun) -> Ending | None:
+    """How a run ends that nobody can be given: it is not what was approved, or cannot be read."""
+    if run.rare.requires_approval and run.rare.approved_hash != request_hash(
         run.job_type, run.rare.job_version, run.params
-    )
+    ):
+        words = "its params or its job's version are not those that were approved"
+        return _refusal(words, FailureKind.REJECTED)
+    try:
+        jsonio.loads(run.params, what="params", limit=limits.PARAMS_BYTES)
+        if run.resume is not None:
+            jsonio.loads(run.resume, what="the checkpoint", limit=limits.CHECKPOINT_BYTES)
+    except Exception as error:
+        words = (
+            str(error) if isinstance(error, ValidationError) else f"they are no text ({type(error).__name__})"
+        )
+        return _refusal(words, FailureKind.INVALID_PARAMS)
+    return None
 
 
-def _refuse(tx: Tx, found: Sequence[ClaimedRun], claimer: str) -> None:
-    """End runs that are not what was approved, as a worker does."""
-    if not found:
-        return
-    words = "its params or its job's version are not those that were approved"
-    ending = Ending(AttemptOutcome.ERROR, error=words, final=True, failure_kind=FailureKind.REJECTED)
-    rows = tx.conn.execute(leased().where(runs.c.id.in_([run.id for run in found]))).all()
-    write_ends(tx, [(row, ending) for row in rows], actor=claimer)
+def _refusal(words: str, kind: FailureKind) -> Ending:
+    return Ending(AttemptOutcome.ERROR, error=words, final=True, failure_kind=kind)
+
+
+def _refuse(tx: Tx, problems: Mapping[UUID, Ending], claimer: str) -> None:
+    """End these runs, as a worker does."""
+    if problems:
+        rows = tx.conn.execute(leased().where(runs.c.id.in_(problems))).all()
+        end_each(tx, rows, lambda row: problems[row.id], claimer)
 
 
 @dataclass(frozen=True, slots=True)

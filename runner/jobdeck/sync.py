@@ -75,7 +75,7 @@ class SyncClient:
         """
         new = self(lambda client: client.runs.build(job_type, params, **options))
         loop, client = self._opened()
-        return client.runs.store_in(conn, new, loop)
+        return client.runs._store_in(conn, new, loop)
 
     def _opened(self) -> tuple[asyncio.AbstractEventLoop, Client]:
         if self._loop is None or self._client is None:

@@ -25,9 +25,7 @@ def apis() -> list[type]:
 
 
 def operations(api: type) -> Iterator[tuple[str, Any]]:
-    """The public operations of a part of the client, those of its bases included."""
+    """The public functions of a part of the client, sync ones too, and those of its bases."""
     for name, value in inspect.getmembers(api, inspect.isfunction):
-        if not name.startswith("_") and (
-            inspect.iscoroutinefunction(inspect.unwrap(value)) or inspect.isasyncgenfunction(value)
-        ):
+        if not name.startswith("_"):
             yield name, value

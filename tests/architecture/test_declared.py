@@ -53,4 +53,4 @@ def test_a_missing_declaration_would_be_seen() -> None:
 
         async def _inner(self) -> None: ...
 
-    assert undeclared(SampleApi) == ["SampleApi.forgotten"]
+    assert undeclared(SampleApi) == ["SampleApi.forgotten", "SampleApi.sync"]

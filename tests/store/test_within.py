@@ -24,15 +24,24 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from jobdeck.client import Client
-from jobdeck.errors import AlreadyActive, ConfigError, IdempotencyMismatch, NotFound, ValidationError
+from jobdeck.client import Client, guard
+from jobdeck.errors import (
+    AlreadyActive,
+    ConfigError,
+    Forbidden,
+    IdempotencyMismatch,
+    NotFound,
+    ValidationError,
+)
 from jobdeck.ids import new_id
+from jobdeck.people import Role
 from jobdeck.states import Condition, Status
 from jobdeck.store.enqueue import enqueue
 from jobdeck.store.schema import run_counts, run_keys, runs
 from jobdeck.store.transaction import Hint
+from tests.store.audits import acts
 from tests.store.clients import client_of
-from tests.store.deck import Deck
+from tests.store.deck import Deck, team_of
 from tests.store.rival import Rival
 from tests.store.test_hints import neighbour
 
@@ -84,7 +93,7 @@ class Caller:
     async def enqueue(self, **asked: Any) -> Callable[[Connection], UUID]:
         """A built run as a function that stores it."""
         new = await self._client.runs.build(asked.pop("job_type", "sync"), asked.pop("params", {}), **asked)
-        return lambda conn: self._client.runs.store_in(conn, new, self._loop)
+        return lambda conn: self._client.runs._store_in(conn, new, self._loop)
 
     async def close(self) -> None:
         if self.engine is not None:
@@ -335,3 +344,41 @@ async def test_a_connection_that_commits_by_itself(
         await alone.transaction(await alone.enqueue())
     await alone.close()
     assert await deck.rows(runs) == []
+
+
+@over_each
+async def test_who_may_not_stores_nothing(caller: Caller, deck: Deck, client: Client) -> None:
+    """A run that was built while its maker might is refused once they may not, and so is one of another team; the
+    caller's transaction stays as it was."""
+    new = await caller.enqueue()
+    await client_of(deck, actor="boss").members.add("boss", Role.ADMIN)
+    other = client_of(await team_of(deck.database, "rivals"), actor="boss")
+    foreign = await other.runs.build("sync")
+    loop = asyncio.get_running_loop()
+
+    def work(conn: Connection) -> None:
+        conn.execute(insert(orders).values(id=1))
+        with pytest.raises(NotFound):
+            new(conn)
+        with pytest.raises(Forbidden, match="another team than acme"):
+            client.runs._store_in(conn, foreign, loop)
+
+    await caller.transaction(work)
+    assert await kept(caller) == 1
+    assert await deck.rows(runs) == []
+
+
+@pytest.mark.parametrize(("database_kind", "driver"), [DRIVERS[1], DRIVERS[4]])
+async def test_a_refusal_is_in_the_audit(caller: Caller, deck: Deck, client: Client) -> None:
+    """As soon as whoever holds the database lets go of it; nobody waits for that inside the transaction."""
+    boss = client_of(deck, actor="boss")
+    await boss.members.add("boss", Role.ADMIN)
+    await boss.members.add("ada", Role.VIEWER)
+    async with caller.connected() as conn:
+        await conn.execute(insert(orders).values(id=1))
+        async with asyncio.timeout(5):
+            with pytest.raises(Forbidden):
+                await client.runs.enqueue_in(conn, "sync")
+        await conn.commit()
+    await asyncio.gather(*guard._stored_aside)
+    assert [row for row in await acts(deck) if row[1] == "denied"] == [("run.enqueue", "denied", "forbidden")]

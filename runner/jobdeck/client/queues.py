@@ -81,7 +81,7 @@ class QueuesApi:
         item = queues.DropQueue(self._session.scope.team_id, checked_queue(name))
         await self._session.database.write(queues.delete_queue, item)
 
-    @needs(Permission.JOBS_WRITE)
+    @needs(Permission.JOBS_WRITE, denied="run.claim")
     async def claim(
         self,
         queue: str,
@@ -124,7 +124,7 @@ class QueuesApi:
         spec = self._session.local_spec(job_type)
         return Backoff() if spec is None else spec.backoff
 
-    @needs(Permission.JOBS_WRITE)
+    @needs(Permission.JOBS_WRITE, denied="run.extend")
     async def extend(
         self, run_id: UUID, token: str, visibility: timedelta | float = limits.VISIBILITY
     ) -> ExtendReply:
@@ -134,7 +134,7 @@ class QueuesApi:
         )
         return await self._session.database.write(pull.extend, item)
 
-    @needs(Permission.JOBS_WRITE)
+    @acts("run.finish", Permission.JOBS_WRITE)
     async def complete(self, run_id: UUID, token: str, result: Any = None) -> AckReply:
         """End a run well. Raises NotFound, StaleLease, and ValidationError for a result that cannot be stored."""
         text = None
@@ -143,7 +143,7 @@ class QueuesApi:
             text = jsonio.dumps(masked(result), what="result", limit=limits.RESULT_BYTES)
         return await self._ack(run_id, token, Ending(AttemptOutcome.COMPLETED, result=text))
 
-    @needs(Permission.JOBS_WRITE)
+    @acts("run.finish", Permission.JOBS_WRITE)
     async def fail(
         self,
         run_id: UUID,

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from jobdeck.client.guard import needs
 from jobdeck.client.making import RunMaking
 from jobdeck.client.options import RunOptions
+from jobdeck.errors import Forbidden
 from jobdeck.model import NewRun
 from jobdeck.people import Permission
 from jobdeck.store.acts import Act
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 class RunsWithin(RunMaking):
     """How runs are made that exist if and only if somebody else's transaction commits."""
 
-    @needs(Permission.JOBS_WRITE)
+    @needs(Permission.JOBS_WRITE, denied="run.enqueue", aside=True)
     async def enqueue_in(
         self, conn: AsyncConnection, job_type: str, params: Mapping[str, Any] | None = None, **options: Any
     ) -> UUID:
@@ -39,16 +40,21 @@ class RunsWithin(RunMaking):
         """
         new = await self.build(job_type, params, **options)
         loop = asyncio.get_running_loop()
-        return await conn.run_sync(lambda sync: self.store_in(sync, new, loop))
+        return await conn.run_sync(lambda sync: self._store_in(sync, new, loop))
 
-    @needs(Permission.JOBS_WRITE)
+    @needs(Permission.JOBS_WRITE, denied="run.enqueue", aside=True)
     async def build(self, job_type: str, params: Mapping[str, Any] | None = None, **options: Any) -> NewRun:
         """A validated run that is not stored yet. Raises UnknownJobType, ValidationError, Forbidden."""
         return await self._built(self._session, job_type, params, RunOptions(**options))
 
-    def store_in(self, conn: Connection, new: NewRun, loop: asyncio.AbstractEventLoop) -> UUID:
-        """Store it in the transaction of a connection, on the thread of whoever owns that; `loop` is the client's."""
+    def _store_in(self, conn: Connection, new: NewRun, loop: asyncio.AbstractEventLoop) -> UUID:
+        """Store it in the transaction of a connection, on the thread of whoever owns that; `loop` is the client's.
+
+        For `SyncClient` too, whose program has that thread. Raises Forbidden for a run of another team.
+        """
         session = self._session
+        if new.team_id != session.scope.team_id:
+            raise Forbidden(f"this run was built for another team than {session.scope.slug}")
         database = session.database
         act = Act(session.scope.team_id, session.actor, "run.enqueue", new.job_type, "run")
         return enqueue_within(conn, new, lambda hints: _tell(database, hints, loop), act, database.offset_us)

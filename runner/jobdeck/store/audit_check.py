@@ -21,14 +21,18 @@ _FAULTS: Final = 100
 """So many are told of; the first one is what matters."""
 
 
-def check_audit(conn: Connection) -> AuditReport:
-    """Read everything, in one snapshot; memory for one seal and 200 batches at a time."""
-    return _Check(conn).report()
+def check_audit(conn: Connection, team_id: UUID | None = None) -> AuditReport:
+    """Read everything, in one snapshot; memory for one seal and 200 batches at a time.
+
+    What rows say is told of those of one team alone, or (`team_id` None) of all.
+    """
+    return _Check(conn, team_id).report()
 
 
 class _Check:
-    def __init__(self, conn: Connection) -> None:
+    def __init__(self, conn: Connection, team_id: UUID | None) -> None:
         self._conn = conn
+        self._team_id = team_id
         self._faults: list[AuditFault] = []
         self._seen = 0
         """Rows of batches that are sealed or wait to be."""
@@ -87,9 +91,12 @@ class _Check:
             if row is None:
                 self._tell(seal, f"{_name(batch, place)} has been removed")
             elif row_digest(row) != digest:
-                self._tell(seal, f"{_name(batch, place)} has been edited: it is now {_words(row)}")
+                self._tell(seal, f"{_name(batch, place)} has been edited: it is now {self._words(row)}")
         for place in sorted(set(found) - set(range(len(sealed)))):
-            self._tell(seal, f"{_name(batch, place)} has been added: {_words(found[place])}")
+            self._tell(seal, f"{_name(batch, place)} has been added: {self._words(found[place])}")
+
+    def _words(self, row: Any) -> str:
+        return _said(row) if self._team_id in (None, row.team_id) else "an act of another team"
 
     def _rows_of(self, batches: Sequence[UUID]) -> dict[UUID, dict[int, Any]]:
         found: dict[UUID, dict[int, Any]] = {}
@@ -118,7 +125,7 @@ class _Check:
             known |= _batches(seal)
         for row in self._conn.execute(select(audit).order_by(audit.c.batch, audit.c.number)):
             if row.batch not in known:
-                self._tell(None, f"{_name(row.batch, row.number)} has been added: {_words(row)}")
+                self._tell(None, f"{_name(row.batch, row.number)} has been added: {self._words(row)}")
 
 
 def _in_parts(values: Sequence[T]) -> Iterator[Sequence[T]]:
@@ -136,5 +143,5 @@ def _name(batch: UUID, number: int) -> str:
     return f"{show_id('aud', batch)}.{number}"
 
 
-def _words(row: Any) -> str:
+def _said(row: Any) -> str:
     return f"{row.action} by {row.actor} at {from_us(row.at):%Y-%m-%d %H:%M:%S}, {row.outcome}"

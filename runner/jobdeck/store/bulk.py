@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from struct import Struct
@@ -19,15 +19,19 @@ from uuid import UUID
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from jobdeck.audit import AuditOutcome
 from jobdeck.bulk import SAMPLES, BulkKind, BulkState, Target, count_codes, filter_facts
 from jobdeck.errors import Conflict, JobdeckError, NotFound
 from jobdeck.ids import show_id
 from jobdeck.model import RunFilter, TeamScope
+from jobdeck.people import Permission
+from jobdeck.store.acts import Act, Refused, store_refused, write_acts
 from jobdeck.store.approvals import Decide, approve, reject
 from jobdeck.store.changes import Cancel, RetryRun, cancel, retry
 from jobdeck.store.differences import Differences
 from jobdeck.store.failures import concerns_all
 from jobdeck.store.locks import Locks, lock_runs
+from jobdeck.store.members import lacks
 from jobdeck.store.routes import routes_of
 from jobdeck.store.schema import OPEN_BULK, bulk_operations, bulk_steps, runs
 from jobdeck.store.transaction import Hint, Rank, Tx, Verb, verb
@@ -101,7 +105,8 @@ def create_bulk(tx: Tx, items: Sequence[NewBulk]) -> Sequence[UUID]:
         tx.conn.execute(insert(bulk_operations), row)
         if item.targets:
             tx.conn.execute(insert(bulk_steps), list(_steps(item)))
-        tx.tell(item, show_id("bulk", item.id), None, {"kind": item.kind, "runs": len(item.targets)})
+        about = {"kind": item.kind, "total": len(item.targets), "filter": filter_facts(item.chosen)}
+        tx.tell(item, show_id("bulk", item.id), None, about)
     tx.hint(Hint.CHANGE)
     return [item.id for item in items]
 
@@ -193,13 +198,41 @@ def _work(tx: Tx, step: Step) -> bool:
     if tx.conn.execute(mine).rowcount != 1:
         return False
     assert step.kind is not None  # noqa: S101  those are closed
+    if refused := lacks(tx, step.team_id, step.actor, Permission.JOBS_WRITE):
+        _refuse(tx, step, refused)
+        return True
     run, item_of = _ACTS[step.kind]
     found = _changed(tx, step)
     items = {target.run_id: item_of(step, target.run_id) for target in step.targets}
     left = {run_id: item for run_id, item in items.items() if run_id not in found}
     found |= dict(zip(left, _act(tx, run, list(left.values())), strict=True))
     _account(tx, step, found)
+    _audit(tx, step, items, found)
     return True
+
+
+def _refuse(tx: Tx, step: Step, refused: JobdeckError) -> None:
+    """Whoever asked for it may not any more: it ends here, and says so by the runs of this step."""
+    # The steps before the operation, as whoever stops one.
+    tx.conn.execute(delete(bulk_steps).where(bulk_steps.c.bulk_id == step.bulk_id))
+    _account(tx, step, dict.fromkeys(step.run_ids, refused))
+    left = (bulk_operations.c.id == step.bulk_id, OPEN_BULK)
+    ended = {"state": BulkState.STOPPED, "finished_at": tx.now}
+    tx.conn.execute(update(bulk_operations).where(*left).values(ended))
+    act = _act_of(step, step.run_ids)
+    store_refused(tx, [Refused(act, AuditOutcome.DENIED, refused.code)])
+
+
+def _audit(tx: Tx, step: Step, items: Mapping[UUID, Any], found: Mapping[UUID, Result]) -> None:
+    """What a step has done is an act of whoever asked for it."""
+    write_acts(tx, [(_act_of(step), list(items.values()), [found[run_id] for run_id in items])])
+    for item in items.values():
+        # By their identities, which the items of the next step may have.
+        tx.told.pop(id(item), None)
+
+
+def _act_of(step: Step, asked: Sequence[UUID] = ()) -> Act:
+    return Act(step.team_id, step.actor, f"run.{step.kind}", asked, "run", step.reason)
 
 
 def _changed(tx: Tx, step: Step) -> dict[UUID, Result]:
@@ -316,7 +349,8 @@ def _stop(tx: Tx, item: StopBulk) -> UUID | JobdeckError:
         bulk_operations.c.id == item.bulk_id, bulk_operations.c.team_id == item.team_id
     )
     shown = show_id("bulk", item.bulk_id)
-    if tx.conn.execute(mine).first() is None:
+    row = tx.conn.execute(mine.add_columns(bulk_operations.c.kind)).first()
+    if row is None:
         return NotFound(f"no bulk operation {shown} in this team")
     # The steps before the operation, as workers do.
     tx.conn.execute(delete(bulk_steps).where(bulk_steps.c.bulk_id == item.bulk_id))
@@ -326,5 +360,6 @@ def _stop(tx: Tx, item: StopBulk) -> UUID | JobdeckError:
     tx.tell(item, shown, {"state": state}, {"state": BulkState.STOPPED})
     ended = {"state": BulkState.STOPPED, "finished_at": tx.now}
     tx.conn.execute(update(bulk_operations).where(bulk_operations.c.id == item.bulk_id).values(ended))
+    tx.tell(item, shown, {"state": state, "kind": row.kind}, {"state": BulkState.STOPPED})
     tx.hint(Hint.CHANGE)
     return item.bulk_id

@@ -69,16 +69,16 @@ def _change_all(tx: Tx, item: ChangeChains) -> JobdeckError | None:
     except JobdeckError as error:
         return error
     for change in item.jobs:
-        after = {"starts_after": {show_id("job", on): condition for on, condition in change.add}}
-        before = {"starts_after": [show_id("job", on) for on in change.remove]}
-        tx.tell(
-            item,
-            show_id("job", change.job_id),
-            before if change.remove else None,
-            after if change.add else None,
-        )
+        _tell(tx, item, change)
     tx.hint(Hint.CHANGE)
     return None
+
+
+def _tell(tx: Tx, item: ChangeChains, change: JobChange) -> None:
+    after = [f"{show_id('job', on)} {condition}" for on, condition in change.add]
+    gone = [show_id("job", on) for on in change.remove]
+    parts = ({"starts_after": gone} if gone else None, {"starts_after": after} if after else None)
+    tx.tell(item, show_id("job", change.job_id), *parts)
 
 
 def _check_jobs(tx: Tx, item: ChangeChains) -> dict[UUID, str]:

@@ -297,6 +297,6 @@ def _resend(tx: Tx, item: Resend) -> UUID | JobdeckError:
         "delivered_at": None,
     }
     tx.conn.execute(update(outbox).where(outbox.c.id == item.id).values(again))
-    tx.tell(item, shown, {"state": row.state}, {"state": DeliveryState.PENDING})
+    tx.tell(item, shown, {"state": row.state, "tries": row.tries}, {"state": DeliveryState.PENDING})
     tx.hint(Hint.WORK | Hint.CHANGE)
     return item.id

@@ -210,6 +210,7 @@ def _end(tx: Tx, acked: Sequence[tuple[Any, Ack]]) -> list[AckReply]:
     for (lease, item), pair in zip(acked, endings, strict=True):
         (ended,) = write_ends(tx, [pair], actor=item.actor)
         tx.conn.execute(insert(acks), _kept(item, lease, ended, tx.now))
+        tx.tell(item, show_id("run", item.run_id), {"status": Status.RUNNING}, {"status": ended.status})
         replies.append(
             AckReply(
                 item.run_id,

@@ -65,7 +65,7 @@ def _create(tx: Tx, item: NewQueue) -> JobdeckError | None:
         tx.conn.execute(insert(queues), {"team_id": item.team_id, "name": item.name} | said)
     elif not (item.pull or item.description) or not _say(tx, item, said):
         return Conflict(f"there is a queue {item.name!r} in this team already")
-    tx.tell(item, item.name, None, {"pull": item.pull})
+    tx.tell(item, item.name, None, {"pull": item.pull, "description": item.description})
     tx.hint(Hint.CHANGE | Hint.WORK)
     return None
 
@@ -93,7 +93,7 @@ def _delete(tx: Tx, item: DropQueue) -> JobdeckError | None:
             f"{_runs(waiting, 'wait', 'waits')} in {item.name!r}; end them, or move them with: "
             "jobdeck runs update ID --queue NAME"
         )
-    tx.tell(item, item.name, {"pull": pull})
+    tx.tell(item, item.name, {"pull": pull}, None)
     # An ack that fails, or a visibility that ends, gives such a run back to the queue.
     held = _count(tx.conn, item, [Status.RUNNING]) if pull else 0
     if held:
@@ -138,9 +138,11 @@ def limit_queue(tx: Tx, items: Sequence[LimitQueue]) -> Sequence[str | JobdeckEr
             continue
         row = {"team_id": item.team_id, "name": item.name, "created_at": tx.now, "created_by": item.actor}
         limited = {"max_concurrency": item.max_concurrency}
+        named = (queues.c.team_id == item.team_id, queues.c.name == item.name)
+        before = tx.conn.execute(select(queues.c.max_concurrency).where(*named)).scalar()
         told = tx.differences.insert(queues).values(row | limited)
         tx.conn.execute(told.on_conflict_do_update(index_elements=["team_id", "name"], set_=limited))
-        tx.tell(item, item.name, None, limited)
+        tx.tell(item, item.name, {"max_concurrency": before}, limited)
     forget(tx)
     tx.hint(Hint.CHANGE | Hint.WORK)
     return [item.name for item in items]

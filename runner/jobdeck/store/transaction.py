@@ -101,13 +101,15 @@ class Tx:
     @contextmanager
     def attempt(self) -> Iterator[None]:
         """What is done inside is done as a whole: an error takes it back, and leaves with the transaction as it was."""
-        moves, ends = len(self._moves), len(self.ends)
+        moves, ends, told = len(self._moves), len(self.ends), len(self.told)
         with self.conn.begin_nested() as savepoint:
             try:
                 yield
             except BaseException:
                 savepoint.rollback()
                 del self._moves[moves:], self.ends[ends:]
+                while len(self.told) > told:
+                    self.told.popitem()
                 raise
 
     def hint(self, hint: Hint) -> None:

@@ -16,12 +16,14 @@ from sqlalchemy.exc import DBAPIError
 
 from jobdeck.errors import ConfigError, JobdeckError
 from jobdeck.model import NewRun
+from jobdeck.people import Permission
 from jobdeck.store.acts import Act, write_acts
 from jobdeck.store.chain_starts import start_dependants
 from jobdeck.store.counts import write_counts
 from jobdeck.store.differences import Differences
 from jobdeck.store.enqueue import enqueue
 from jobdeck.store.failures import is_transient, sqlstate, translate
+from jobdeck.store.members import lacks
 from jobdeck.store.schema import teams
 from jobdeck.store.sqlite_differences import SqliteDifferences
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
@@ -38,7 +40,8 @@ def enqueue_within(
 
     `act` is what the audit says of it. `tell` is called where the database itself cannot say so: as the caller's
     transaction commits.
-    Raises what `enqueue` gives as an error; ConfigError for a connection that jobdeck cannot work on.
+    Raises what `enqueue` gives as an error; NotFound and Forbidden where the actor of `act` may not; ConfigError for a
+    connection that jobdeck cannot work on.
     """
     differences = _differences_of(conn)
     _begin(conn)
@@ -102,6 +105,10 @@ def _store(tx: Tx, run: NewRun, act: Act | None) -> UUID:
     # Else the error would be about a project that does not exist, or worse, there would be none.
     if tx.conn.execute(select(teams.c.id).where(teams.c.id == run.team_id)).first() is None:
         raise _elsewhere()
+    if act is not None and act.team_id is not None:
+        refused = lacks(tx, act.team_id, act.actor, Permission.JOBS_WRITE)
+        if refused is not None:
+            raise refused
     (result,) = enqueue(tx, [run])
     if isinstance(result, JobdeckError):
         raise result

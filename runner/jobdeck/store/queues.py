@@ -133,15 +133,14 @@ class LimitQueue:
 def limit_queue(tx: Tx, items: Sequence[LimitQueue]) -> Sequence[str | JobdeckError]:
     """The names of the queues; one that was never declared is declared by a limit, and by none is not."""
     for item in items:
-        if item.max_concurrency is None:
-            tx.conn.execute(update(queues).where(*_named(item)).values(max_concurrency=None))
-            continue
-        row = {"team_id": item.team_id, "name": item.name, "created_at": tx.now, "created_by": item.actor}
         limited = {"max_concurrency": item.max_concurrency}
-        named = (queues.c.team_id == item.team_id, queues.c.name == item.name)
-        before = tx.conn.execute(select(queues.c.max_concurrency).where(*named)).scalar()
-        told = tx.differences.insert(queues).values(row | limited)
-        tx.conn.execute(told.on_conflict_do_update(index_elements=["team_id", "name"], set_=limited))
+        before = tx.conn.execute(select(queues.c.max_concurrency).where(*_named(item))).scalar()
+        if item.max_concurrency is None:
+            tx.conn.execute(update(queues).where(*_named(item)).values(limited))
+        else:
+            row = {"team_id": item.team_id, "name": item.name, "created_at": tx.now, "created_by": item.actor}
+            told = tx.differences.insert(queues).values(row | limited)
+            tx.conn.execute(told.on_conflict_do_update(index_elements=["team_id", "name"], set_=limited))
         tx.tell(item, item.name, {"max_concurrency": before}, limited)
     forget(tx)
     tx.hint(Hint.CHANGE | Hint.WORK)

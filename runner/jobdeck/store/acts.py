@@ -60,6 +60,14 @@ class Refused:
     count: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Done:
+    """An act that took several transactions, or none of jobdeck's own, and is over."""
+
+    act: Act
+    after: Mapping[str, Any]
+
+
 Part = tuple[Act, Sequence[Any], Sequence[Any]]
 """An act, items of it in a transaction, and their results."""
 
@@ -76,6 +84,14 @@ def store_refused(tx: Tx, items: Sequence[Refused]) -> Sequence[None]:
     for item in items:
         targets, count = _asked(item.act)
         rows.append((item.act, item.outcome, item.code, max(count, item.count), targets, None, None))
+    _store(tx, rows)
+    return [None] * len(items)
+
+
+@verb(Rank.CHANGE)
+def store_done(tx: Tx, items: Sequence[Done]) -> Sequence[None]:
+    """Store acts whose doing could not carry their rows."""
+    rows = [(item.act, AuditOutcome.DONE, None, 1, _asked(item.act)[0], None, item.after) for item in items]
     _store(tx, rows)
     return [None] * len(items)
 

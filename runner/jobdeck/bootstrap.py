@@ -26,11 +26,12 @@ from jobdeck.people import PERMISSIONS, Permission, unknown_team
 from jobdeck.plugins import load_one
 from jobdeck.settings import Settings
 from jobdeck.spec import HandlerSpec
-from jobdeck.store import scopes, sqlite_version
+from jobdeck.store import scopes
 from jobdeck.store.arrival import Arrival
 from jobdeck.store.database import Database
 from jobdeck.store.open import database_of, require_head, revision_of, upgrade
-from jobdeck.store.wal import watched
+from jobdeck.store.sqlite import version as sqlite_version
+from jobdeck.store.sqlite.wal import watched
 
 if TYPE_CHECKING:
     from jobdeck.client.errands import Errands
@@ -252,7 +253,7 @@ async def _worker(settings: Settings, plugins: Plugins, *, drain: bool) -> Async
 async def _with_own_jobs(settings: Settings, database: Database, plugins: Plugins) -> Plugins:
     """The handlers by which jobdeck keeps its own house too; their jobs are made where they are missing."""
     from jobdeck.engine.system_types import House
-    from jobdeck.store.system_jobs import keep_system_jobs
+    from jobdeck.store.house.system_jobs import keep_system_jobs
 
     url, keep = settings.resolved_database_url, settings.retention.policy
     house = House(database, url, keep, asyncio.get_running_loop())

@@ -19,10 +19,12 @@ from jobdeck.plugins import load_plugins
 from jobdeck.secret.file import SecretsFile
 from jobdeck.settings import Settings
 from jobdeck.states import GROUPS
-from jobdeck.store import fleet, sqlite_version, wal
+from jobdeck.store import fleet
 from jobdeck.store.database import Database
+from jobdeck.store.house.system_jobs import last_runs
 from jobdeck.store.open import revision_of
-from jobdeck.store.system_jobs import last_runs
+from jobdeck.store.sqlite import version as sqlite_version
+from jobdeck.store.sqlite import wal
 
 _SKEW_WARN: Final = 2.0
 # A day without a worker, and the one after it.

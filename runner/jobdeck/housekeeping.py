@@ -16,15 +16,15 @@ from jobdeck.limits import DEFAULT_TEAM, TAG_CHARS
 from jobdeck.model import Job, Run
 from jobdeck.settings import Settings
 from jobdeck.states import TERMINAL, Status
-from jobdeck.store.acts import Act, Done, Refused, store_done, store_refused
-from jobdeck.store.backup import Backup, back_up
+from jobdeck.store.audit.acts import Act, Done, Refused, store_done, store_refused
 from jobdeck.store.database import Database
+from jobdeck.store.house.backup import Backup, back_up
+from jobdeck.store.house.pruning import PruneReport, keeps, prune_all
+from jobdeck.store.house.restore import Restored, Wish, restore
+from jobdeck.store.house.system_jobs import last_runs
 from jobdeck.store.members import is_installation_admin, not_installation_admin
 from jobdeck.store.open import revision_of
-from jobdeck.store.pruning import PruneReport, keeps, prune_all
-from jobdeck.store.restore import Restored, Wish, restore
 from jobdeck.store.scopes import find_team
-from jobdeck.store.system_jobs import last_runs
 from jobdeck.text import clean
 
 
@@ -58,7 +58,7 @@ async def own_jobs(settings: Settings) -> list[tuple[Job, Run | None]]:
 
 
 async def make_backup(settings: Settings, target: Path, *, overwrite: bool = False) -> Backup:
-    """See `jobdeck.store.backup.back_up`. Raises Forbidden as well."""
+    """See `jobdeck.store.house.backup.back_up`. Raises Forbidden as well."""
     asks = await _check_whole(settings, "db.backup")
     made = await back_up(settings.resolved_database_url, target, overwrite=overwrite)
     if asks:
@@ -70,7 +70,7 @@ async def make_backup(settings: Settings, target: Path, *, overwrite: bool = Fal
 async def restore_backup(
     settings: Settings, source: Path, *, replace: bool = False, force: bool = False
 ) -> Restored:
-    """See `jobdeck.store.restore.restore`. Raises Forbidden as well."""
+    """See `jobdeck.store.house.restore.restore`. Raises Forbidden as well."""
     if settings.database_file is not None:
         settings.make_data_dir()
     await _check_whole(settings, "db.restore")

@@ -13,7 +13,7 @@ from jobdeck.errors import JobdeckError
 from jobdeck.settings.keys import unknown_in
 from jobdeck.settings.model import DatabaseSettings
 from jobdeck.states import GROUPS, Label, Status
-from jobdeck.store import postgres
+from jobdeck.store.postgres import database as postgres
 from tests.architecture.commands import commands_in, is_known, problem_of, variables_in
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from jobdeck import doctor
 from jobdeck.cli.main import build, run
 from jobdeck.doctor import Finding, examine
 from jobdeck.settings import load_settings
-from jobdeck.store import wal
+from jobdeck.store.sqlite import wal
 
 
 async def examined(url: str, folder: Path) -> dict[str, Finding]:

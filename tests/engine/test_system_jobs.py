@@ -28,10 +28,10 @@ from jobdeck.settings import Settings
 from jobdeck.settings.model import RetentionSettings, RunnerSettings
 from jobdeck.states import Status
 from jobdeck.store import changes
-from jobdeck.store import prune as pruner
-from jobdeck.store.maintenance import checkpoint
+from jobdeck.store.house import prune as pruner
+from jobdeck.store.house.maintenance import checkpoint
+from jobdeck.store.house.system_jobs import keep_system_jobs, last_runs
 from jobdeck.store.schema import run_counts
-from jobdeck.store.system_jobs import keep_system_jobs, last_runs
 from tests.engine.bench import Bench
 from tests.store.deck import execute_statement
 

@@ -14,7 +14,7 @@ from itertools import combinations, pairwise
 from typing import Any
 
 from jobdeck.states import TERMINAL, TRANSITIONS, AttemptOutcome, Status
-from jobdeck.store.restore import EPOCH_STEP
+from jobdeck.store.house.restore import EPOCH_STEP
 from tests.faults.history import History, Row, key_of
 from tests.faults.ledger import Entry, Kind, of_kind
 

@@ -28,8 +28,8 @@ _PRELOADED = (
     "jobdeck.cli.runner",
     "jobdeck.bootstrap",
     "jobdeck.engine.worker",
-    "jobdeck.store.sqlite",
-    "jobdeck.store.postgres",
+    "jobdeck.store.sqlite.database",
+    "jobdeck.store.postgres.database",
     "jobdeck_handlers.http_sync",
     "tests.faults.handlers",
 )

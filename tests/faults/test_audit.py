@@ -14,9 +14,9 @@ from jobdeck.errors import DatabaseUnavailable, Forbidden, JobdeckError
 from jobdeck.ids import new_id, show_id
 from jobdeck.model import BatchItem, JobSpec, RunExtras, RunFilter
 from jobdeck.people import Role
-from jobdeck.store.bulk import NewBulk, create_bulk
+from jobdeck.store.bulk.steps import NewBulk, create_bulk
 from jobdeck.store.database import Database
-from jobdeck.store.outbox import Fate
+from jobdeck.store.outbox.letters import Fate
 from jobdeck.store.schema import audit, disabled_webhooks, outbox
 from tests.architecture.operations import apis, operations
 from tests.store.audits import acts, checked, seal_all

@@ -13,10 +13,10 @@ import pytest
 from jobdeck.client import Client
 from jobdeck.errors import StaleLease
 from jobdeck.states import AttemptOutcome
-from jobdeck.store.backup import back_up
 from jobdeck.store.finish import Finish, finish
+from jobdeck.store.house.backup import back_up
+from jobdeck.store.house.restore import Wish, restore
 from jobdeck.store.open import database_of
-from jobdeck.store.restore import Wish, restore
 from jobdeck.verdict import Ending
 from tests.faults.case import LONG_LEASE, Case
 from tests.faults.history import History, dump

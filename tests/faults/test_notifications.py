@@ -8,7 +8,7 @@ import time
 import pytest
 
 from jobdeck.client import Client
-from jobdeck.store.notifications import UNHEARD
+from jobdeck.store.postgres.notifications import UNHEARD
 from tests.faults.case import LONG_LEASE, Case
 from tests.faults.invariants import Breach, prompt
 from tests.faults.outages import behind_proxy

@@ -14,7 +14,7 @@ import pytest
 from jobdeck.client import Client
 from jobdeck.errors import DatabaseUnavailable
 from jobdeck.model import RunFilter
-from jobdeck.store import wal
+from jobdeck.store.sqlite import wal
 from tests.faults.case import LONG_LEASE, Case
 from tests.faults.invariants import Breach
 from tests.faults.leaks import holdings, nothing_leaked, wal_bounded

@@ -7,7 +7,7 @@ import sqlite3
 
 import pytest
 
-from jobdeck.store import sqlite_version
+from jobdeck.store.sqlite import version as sqlite_version
 from tests.faults.case import Case
 
 pytestmark = pytest.mark.parametrize("database_kind", ["sqlite"])

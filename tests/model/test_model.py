@@ -26,11 +26,11 @@ from jobdeck.states import TRANSITIONS, AttemptOutcome, Condition, Status
 from jobdeck.store.approvals import Decide, approve, reject
 from jobdeck.store.changes import Cancel, RetryRun, cancel, retry
 from jobdeck.store.claim import ClaimedRun
-from jobdeck.store.counts import counts
 from jobdeck.store.database import Database
 from jobdeck.store.expiry import Expire, expire
 from jobdeck.store.finish import Finish, finish
 from jobdeck.store.leases import Beat, beat
+from jobdeck.store.lists.counts import counts
 from jobdeck.store.open import database_of
 from jobdeck.store.queues import NewQueue, create_queue
 from jobdeck.store.schema import attempts, leases, run_waits, runs

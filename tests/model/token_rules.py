@@ -15,7 +15,7 @@ from jobdeck.retry import Backoff, Growth
 from jobdeck.states import AttemptOutcome, Status
 from jobdeck.store.claim import ClaimedRun
 from jobdeck.store.database import Database
-from jobdeck.store.pull import Ack, Extend, PullClaim, ack, claim_pulled, extend
+from jobdeck.store.tokens.pull import Ack, Extend, PullClaim, ack, claim_pulled, extend
 from jobdeck.verdict import Ending
 from tests.model.expected import LEASE_US, RETRY_US, Expected, World
 from tests.store.deck import Deck

@@ -9,9 +9,9 @@ import sys
 from jobdeck.client import Client
 from jobdeck.client.session import Session
 from jobdeck.model import TeamScope
+from jobdeck.store.audit.seals import seal
 from jobdeck.store.database import Database
 from jobdeck.store.scopes import find_project, find_team
-from jobdeck.store.seals import seal
 from tests.databases import opened
 from tests.store.clients import SPECS
 

@@ -8,10 +8,10 @@ from typing import Any
 from sqlalchemy import text
 
 from jobdeck.audit import AuditReport
-from jobdeck.store.audit_check import check_audit
+from jobdeck.store.audit.check import check_audit
+from jobdeck.store.audit.seals import seal
 from jobdeck.store.database import Database
 from jobdeck.store.schema import audit
-from jobdeck.store.seals import seal
 from jobdeck.store.transaction import Rank, Tx, verb
 from tests.store.deck import Deck
 

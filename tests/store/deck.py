@@ -23,14 +23,15 @@ from jobdeck.model import (
     TeamScope,
 )
 from jobdeck.states import AttemptOutcome, Status
-from jobdeck.store import changes, detail, listing
+from jobdeck.store import changes
 from jobdeck.store.claim import FIRST_TEAM, Claim, ClaimedRun, claim
 from jobdeck.store.database import Database
 from jobdeck.store.enqueue import enqueue
 from jobdeck.store.expiry import Expire, expire
 from jobdeck.store.finish import Ended, Finish, Recover, finish, recover
-from jobdeck.store.id_parts import ids_like
 from jobdeck.store.leases import LogLine, Report
+from jobdeck.store.lists import detail, listing
+from jobdeck.store.lists.id_parts import ids_like
 from jobdeck.store.schema import runs
 from jobdeck.store.scopes import NewProject, NewTeam, create_project, create_team
 from jobdeck.store.transaction import Rank, Tx, verb

@@ -13,7 +13,7 @@ from psycopg import RawCursor
 from sqlalchemy import Connection, create_engine, make_url, select, text
 from sqlalchemy.pool import NullPool
 
-from jobdeck.store.postgres_differences import PostgresDifferences
+from jobdeck.store.postgres.differences import PostgresDifferences
 from jobdeck.store.schema import runs
 from jobdeck.store.transaction import Tx, Verb
 

@@ -11,8 +11,8 @@ from jobdeck.ids import new_id, show_id
 from jobdeck.model import RunExtras
 from jobdeck.states import AttemptOutcome, Status
 from jobdeck.store.amend import Amend, amend
-from jobdeck.store.counts import counts
 from jobdeck.store.expiry import Expire, expire
+from jobdeck.store.lists.counts import counts
 from jobdeck.store.schema import run_events, runs
 from tests.store.deck import Deck, team_of
 

@@ -16,8 +16,8 @@ from jobdeck.states import WAITING, AttemptOutcome, FailureKind, Status
 from jobdeck.store.amend import Amend, amend
 from jobdeck.store.approvals import Decide, approve, reject
 from jobdeck.store.changes import Cancel, cancel
-from jobdeck.store.counts import counts
 from jobdeck.store.expiry import Expire, expire
+from jobdeck.store.lists.counts import counts
 from jobdeck.store.schema import run_events, runs
 from tests.store.deck import Deck, team_of
 

@@ -16,11 +16,11 @@ from jobdeck.audit import AuditFilter, AuditOutcome, digest
 from jobdeck.errors import JobdeckError, NotCancellable, ValidationError
 from jobdeck.ids import new_id, show_id
 from jobdeck.model import BatchItem
-from jobdeck.store.acts import Act, current
+from jobdeck.store.audit.acts import Act, current
+from jobdeck.store.audit.seals import entries_of, seal
 from jobdeck.store.database import Database
 from jobdeck.store.enqueue import enqueue
 from jobdeck.store.schema import audit, audit_seals, audit_unsealed, runs
-from jobdeck.store.seals import entries_of, seal
 from tests.databases import opened
 from tests.store.audits import acts, behind_the_triggers, checked, plainly, seal_all
 from tests.store.clients import client_of

@@ -16,7 +16,7 @@ from jobdeck.ids import new_id, show_id
 from jobdeck.model import RunFilter
 from jobdeck.people import Role
 from jobdeck.states import AttemptOutcome, Condition, Status
-from jobdeck.store.bulk import next_step, work_step
+from jobdeck.store.bulk.steps import next_step, work_step
 from jobdeck.store.schema import audit, disabled_webhooks, outbox, runs
 from jobdeck.store.transaction import Rank, Tx, verb
 from tests.store.audits import behind_the_triggers, seal_all

@@ -17,15 +17,15 @@ from jobdeck.errors import Conflict, DatabaseError, StaleLease, ValidationError,
 from jobdeck.ids import new_id
 from jobdeck.model import Progress, RunExtras, TeamScope
 from jobdeck.states import AttemptOutcome, Condition, Status
-from jobdeck.store import portable
-from jobdeck.store.backup import back_up
 from jobdeck.store.database import Database
 from jobdeck.store.fleet import Leave, Register, leave, register
+from jobdeck.store.house import portable
+from jobdeck.store.house.backup import back_up
+from jobdeck.store.house.portable import carried
+from jobdeck.store.house.prune import drop_runs
+from jobdeck.store.house.restore import EPOCH_STEP, Restored, Wish, restore
 from jobdeck.store.leases import Beat, SaveCheckpoint, beat, save_checkpoint
 from jobdeck.store.leases import report as send_report
-from jobdeck.store.portable import carried
-from jobdeck.store.prune import drop_runs
-from jobdeck.store.restore import EPOCH_STEP, Restored, Wish, restore
 from jobdeck.store.schema import runs, store_epochs, workers
 from jobdeck.store.scopes import find_project, find_team
 from jobdeck.store.transaction import Rank, Tx, verb
@@ -314,7 +314,7 @@ async def test_a_restore_that_fails_changes_nothing(
     def breaks(*_: object) -> None:
         raise InterruptedError
 
-    monkeypatch.setattr("jobdeck.store.restore._count_again", breaks)
+    monkeypatch.setattr("jobdeck.store.house.restore._count_again", breaks)
     with pytest.raises((InterruptedError, DatabaseError)):
         await restore(database_url, file, Wish("ann", replace=True))
     assert await deck.database.read(everything) == before

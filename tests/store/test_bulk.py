@@ -17,9 +17,9 @@ from jobdeck.ids import new_id, show_id
 from jobdeck.limits import BULK_RUNS
 from jobdeck.model import RunExtras, RunFilter
 from jobdeck.states import AttemptOutcome, Status
-from jobdeck.store import bulk as store
 from jobdeck.store.amend import Amend, amend
-from jobdeck.store.bulk import next_step, work_step
+from jobdeck.store.bulk import steps as store
+from jobdeck.store.bulk.steps import next_step, work_step
 from jobdeck.store.changes import Cancel, cancel
 from jobdeck.store.drain import nothing_left
 from jobdeck.store.schema import bulk_steps, run_events, runs

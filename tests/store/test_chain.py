@@ -15,12 +15,12 @@ from jobdeck.errors import Conflict, NotFound, ValidationError, VersionConflict
 from jobdeck.ids import show_id
 from jobdeck.model import DependsOn, Job, JobSpec, PlanAction, Run
 from jobdeck.states import AttemptOutcome, Condition, Status
-from jobdeck.store import chain_starts
-from jobdeck.store.chain_starts import start_dependants
-from jobdeck.store.chains import ChangeChains, JobChange, Template, change_chains, cycle_from
 from jobdeck.store.claim import ClaimedRun
 from jobdeck.store.expiry import Expire, expire
 from jobdeck.store.finish import Finish, finish
+from jobdeck.store.jobs import chain_starts
+from jobdeck.store.jobs.chain_starts import start_dependants
+from jobdeck.store.jobs.chains import ChangeChains, JobChange, Template, change_chains, cycle_from
 from jobdeck.store.schema import job_dependencies, job_templates, run_parents, runs
 from jobdeck.store.transaction import Rank, Tx, verb
 from jobdeck.verdict import Ending

@@ -13,7 +13,7 @@ from jobdeck.client import Client
 from jobdeck.errors import NotFound, ValidationError
 from jobdeck.model import BatchItem
 from jobdeck.states import AttemptOutcome
-from jobdeck.store.outbox import Take, take
+from jobdeck.store.outbox.letters import Take, take
 from jobdeck.store.schema import outbox, runs, webhook_secrets
 from tests.store.clients import client_of
 from tests.store.deck import Deck

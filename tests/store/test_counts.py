@@ -12,9 +12,9 @@ from sqlalchemy import Connection, func, select
 from jobdeck.errors import JobdeckError, NotCancellable
 from jobdeck.states import AttemptOutcome
 from jobdeck.store.changes import Cancel, cancel
-from jobdeck.store.counts import counts
 from jobdeck.store.enqueue import enqueue
 from jobdeck.store.finish import Finish, finish
+from jobdeck.store.lists.counts import counts
 from jobdeck.store.schema import run_counts, runs
 from jobdeck.verdict import Ending
 from tests.databases import opened

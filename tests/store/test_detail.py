@@ -7,8 +7,8 @@ from typing import Any
 from jobdeck.ids import new_id
 from jobdeck.model import LogEntry
 from jobdeck.states import AttemptOutcome
-from jobdeck.store import detail
 from jobdeck.store.leases import report as store_report
+from jobdeck.store.lists import detail
 from tests.store.deck import WORKER, Deck, report
 
 

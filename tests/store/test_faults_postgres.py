@@ -11,8 +11,8 @@ import psycopg
 import pytest
 
 from jobdeck.errors import DatabaseUnavailable
-from jobdeck.store.counts import counts
 from jobdeck.store.enqueue import enqueue
+from jobdeck.store.lists.counts import counts
 from jobdeck.store.open import database_of, upgrade
 from jobdeck.store.schema import run_events, runs
 from tests.databases import opened

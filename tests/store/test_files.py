@@ -14,7 +14,7 @@ import pytest
 
 from jobdeck.errors import ConfigError, DatabaseUnavailable
 from jobdeck.store.open import database_of, upgrade
-from jobdeck.store.sqlite import SqliteDatabase
+from jobdeck.store.sqlite.database import SqliteDatabase
 from tests.databases import opened
 from tests.store.deck import team_of
 

@@ -10,9 +10,9 @@ import pytest
 from jobdeck.errors import ValidationError
 from jobdeck.model import Progress, RunFilter
 from jobdeck.states import AttemptOutcome, Label, Status
-from jobdeck.store.counts import counts
 from jobdeck.store.leases import Beat, beat
 from jobdeck.store.leases import report as store_report
+from jobdeck.store.lists.counts import counts
 from jobdeck.store.queues import NewQueue, create_queue
 from tests.store.deck import WORKER, Deck, report
 from tests.store.fleet import SYNC, join

@@ -12,10 +12,11 @@ import pytest
 from jobdeck.errors import JobdeckError, StaleLease
 from jobdeck.model import Progress
 from jobdeck.states import AttemptOutcome, FailureKind, Status
-from jobdeck.store import changes, detail
+from jobdeck.store import changes
 from jobdeck.store.claim import ClaimedRun
 from jobdeck.store.finish import Ended, Finish, Recover, finish, recover
 from jobdeck.store.leases import report as store_report
+from jobdeck.store.lists import detail
 from jobdeck.store.schema import attempts, leases, run_events, run_logs, runs
 from jobdeck.verdict import Ending, Facts, decide
 from tests.store.deck import Deck, report

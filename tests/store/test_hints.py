@@ -14,10 +14,11 @@ import asyncpg
 import psycopg
 import pytest
 
-from jobdeck.store import datagrams, notifications
 from jobdeck.store.changes import Cancel, cancel
 from jobdeck.store.database import Database
+from jobdeck.store.postgres import notifications
 from jobdeck.store.schema import workers
+from jobdeck.store.sqlite import datagrams
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
 from tests.databases import opened
 from tests.store.deck import Deck, team_of

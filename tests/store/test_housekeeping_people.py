@@ -12,7 +12,7 @@ from jobdeck.errors import Forbidden, JobdeckError
 from jobdeck.housekeeping import make_backup, prune, restore_backup
 from jobdeck.people import Role
 from jobdeck.settings import Settings
-from jobdeck.store.backup import back_up
+from jobdeck.store.house.backup import back_up
 from jobdeck.store.schema import audit, runs
 from tests.store.audits import checked
 from tests.store.clients import client_of

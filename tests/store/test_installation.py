@@ -12,9 +12,9 @@ from jobdeck.errors import Conflict, Forbidden, NotFound
 from jobdeck.model import TeamScope
 from jobdeck.people import Role
 from jobdeck.settings.folders import os_user
+from jobdeck.store.house.system_jobs import SystemJob, keep_system_jobs
 from jobdeck.store.schema import pauses
 from jobdeck.store.scopes import find_team
-from jobdeck.store.system_jobs import SystemJob, keep_system_jobs
 from tests.store.audits import acts
 from tests.store.clients import client_of
 from tests.store.deck import Deck, team_of

@@ -12,7 +12,6 @@ from jobdeck.errors import StaleLease
 from jobdeck.ids import new_id
 from jobdeck.model import LogEntry, Progress
 from jobdeck.states import AttemptOutcome
-from jobdeck.store import detail
 from jobdeck.store.leases import (
     Beat,
     Held,
@@ -26,6 +25,7 @@ from jobdeck.store.leases import (
     save_checkpoint,
 )
 from jobdeck.store.leases import report as store_report
+from jobdeck.store.lists import detail
 from jobdeck.store.schema import checkpoints, leases, run_logs
 from tests.store.deck import WORKER, Deck, report
 

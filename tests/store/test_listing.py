@@ -7,8 +7,8 @@ from uuid import UUID
 from jobdeck.ids import new_id, show_id
 from jobdeck.model import Run, RunFilter
 from jobdeck.states import Status
-from jobdeck.store import listing
-from jobdeck.store.counts import counts
+from jobdeck.store.lists import listing
+from jobdeck.store.lists.counts import counts
 from tests.store.deck import Deck, team_of
 
 

@@ -22,10 +22,10 @@ from jobdeck.store import finish as finish_module
 from jobdeck.store.approvals import Decide, reject
 from jobdeck.store.claim import ClaimedRun
 from jobdeck.store.database import Database
-from jobdeck.store.deliveries import deliveries_like, find_delivery, list_deliveries
 from jobdeck.store.expiry import Expire, expire
-from jobdeck.store.jobs import NewJob, create_jobs
-from jobdeck.store.outbox import (
+from jobdeck.store.jobs.definitions import NewJob, create_jobs
+from jobdeck.store.outbox.deliveries import deliveries_like, find_delivery, list_deliveries
+from jobdeck.store.outbox.letters import (
     Fate,
     GiveBack,
     Parcel,
@@ -39,8 +39,7 @@ from jobdeck.store.outbox import (
     take,
     tell,
 )
-from jobdeck.store.schema import disabled_webhooks, job_versions, outbox
-from jobdeck.store.webhooks import (
+from jobdeck.store.outbox.webhooks import (
     EnableEndpoint,
     Rotate,
     enable_endpoint,
@@ -48,6 +47,7 @@ from jobdeck.store.webhooks import (
     list_secrets,
     rotate,
 )
+from jobdeck.store.schema import disabled_webhooks, job_versions, outbox
 from jobdeck.verdict import Ending
 from tests.databases import opened
 from tests.store.deck import Deck, execute_statement, good, team_of

@@ -24,13 +24,14 @@ from jobdeck.errors import JobdeckError, ValidationError
 from jobdeck.ids import new_id, show_id
 from jobdeck.model import NewRun, RunFilter, RunKey
 from jobdeck.states import GROUPS, AttemptOutcome, Label, Status
-from jobdeck.store import changes, detail, drain, fleet, listing
+from jobdeck.store import changes, drain, fleet
 from jobdeck.store.claim import Claim, claim
 from jobdeck.store.database import Database
 from jobdeck.store.enqueue import enqueue
 from jobdeck.store.finish import Finish, Recover, finish, recover
-from jobdeck.store.id_parts import ids_like
 from jobdeck.store.leases import Beat, beat
+from jobdeck.store.lists import detail, listing
+from jobdeck.store.lists.id_parts import ids_like
 from jobdeck.store.open import upgrade
 from jobdeck.store.schema import ORDINARY, leases, runs
 from jobdeck.store.transaction import Rank, Tx, verb

@@ -11,11 +11,11 @@ import pytest
 from jobdeck.doctor import examine
 from jobdeck.settings import load_settings
 from jobdeck.states import Status
-from jobdeck.store import notifications
 from jobdeck.store.claim import ClaimedRun
-from jobdeck.store.notifications import UNHEARD
 from jobdeck.store.open import require_head, revision_of, upgrade
-from jobdeck.store.pooler import BEHIND_POOLER
+from jobdeck.store.postgres import notifications
+from jobdeck.store.postgres.notifications import UNHEARD
+from jobdeck.store.postgres.pooler import BEHIND_POOLER
 from tests.databases import opened
 from tests.pooler import pooled
 from tests.postgres import PostgresServer, create_database, drop_database

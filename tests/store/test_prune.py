@@ -15,13 +15,13 @@ from jobdeck.model import JobType, Progress, RunExtras
 from jobdeck.notifiers import DeliveryState
 from jobdeck.retention import Retention, format_keep, parse_keep
 from jobdeck.states import TERMINAL, AttemptOutcome, Condition, Status
-from jobdeck.store import prune as pruner
-from jobdeck.store import pruning
 from jobdeck.store.fleet import Register, register
+from jobdeck.store.house import prune as pruner
+from jobdeck.store.house import pruning
+from jobdeck.store.house.pins import Pin, pin
+from jobdeck.store.house.prune import APART, HANGING, Batch, Lane, lanes, look, prune
+from jobdeck.store.house.pruning import PruneReport, keeps, prune_all, prune_operations
 from jobdeck.store.leases import SaveCheckpoint, save_checkpoint
-from jobdeck.store.pins import Pin, pin
-from jobdeck.store.prune import APART, HANGING, Batch, Lane, lanes, look, prune
-from jobdeck.store.pruning import PruneReport, keeps, prune_all, prune_operations
 from jobdeck.store.schema import (
     acks,
     bulk_operations,

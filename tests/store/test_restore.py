@@ -17,14 +17,14 @@ from jobdeck.limits import DEFAULT_PROJECT, DEFAULT_TEAM
 from jobdeck.model import JobType, RunExtras, RunFilter, TeamScope
 from jobdeck.pull import new_token, token_hash
 from jobdeck.states import Status
-from jobdeck.store.audit_check import check_audit
-from jobdeck.store.backup import back_up
+from jobdeck.store.audit.check import check_audit
 from jobdeck.store.database import Database
 from jobdeck.store.fleet import Leave, Register, leave, register
-from jobdeck.store.restore import Restored, Wish, restore
+from jobdeck.store.house.backup import back_up
+from jobdeck.store.house.restore import Restored, Wish, restore
+from jobdeck.store.house.system_jobs import SystemJob, keep_system_jobs
 from jobdeck.store.schema import metadata
 from jobdeck.store.scopes import NewProject, NewTeam, create_project, create_team, find_project, find_team
-from jobdeck.store.system_jobs import SystemJob, keep_system_jobs
 from tests.databases import opened
 from tests.postgres import PostgresServer, create_database, drop_database
 from tests.store.clients import client_of

@@ -19,7 +19,7 @@ from jobdeck.ids import new_id
 from jobdeck.model import Job
 from jobdeck.states import AttemptOutcome
 from jobdeck.store.database import Database
-from jobdeck.store.schedules import due_schedules, fire
+from jobdeck.store.jobs.schedules import due_schedules, fire
 from jobdeck.store.schema import job_versions, runs, schedules
 from tests.databases import opened
 from tests.store.clients import SPECS, client_of

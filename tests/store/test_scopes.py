@@ -10,10 +10,10 @@ from sqlalchemy.exc import IntegrityError
 from jobdeck.errors import Conflict
 from jobdeck.ids import new_id, show_id
 from jobdeck.model import RunFilter
-from jobdeck.store import detail, listing
-from jobdeck.store.counts import counts
 from jobdeck.store.database import Database
 from jobdeck.store.leases import report as store_report
+from jobdeck.store.lists import detail, listing
+from jobdeck.store.lists.counts import counts
 from jobdeck.store.scopes import (
     NewProject,
     NewTeam,

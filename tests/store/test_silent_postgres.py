@@ -13,9 +13,9 @@ import pytest
 from sqlalchemy import text
 
 from jobdeck.errors import DatabaseUnavailable
-from jobdeck.store import postgres_session
 from jobdeck.store.database import Database
 from jobdeck.store.open import database_of
+from jobdeck.store.postgres import session as postgres_session
 from jobdeck.store.schema import runs
 from tests.databases import opened
 from tests.faults.proxy import Proxy, proxy_before

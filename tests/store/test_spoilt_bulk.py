@@ -12,8 +12,8 @@ from sqlalchemy import Table
 from jobdeck.bulk import BulkKind, BulkState
 from jobdeck.client import Client
 from jobdeck.model import RunFilter
-from jobdeck.store import bulk as bulk_store
-from jobdeck.store.bulk import next_step, work_step
+from jobdeck.store.bulk import steps as bulk_store
+from jobdeck.store.bulk.steps import next_step, work_step
 from jobdeck.store.drain import nothing_left
 from jobdeck.store.schema import (
     bulk_operations,

@@ -125,7 +125,7 @@ async def test_statements_keep_little_of_what_they_were_given(database: Database
 
 def test_flags_come_back_as_flags() -> None:
     """SQLite has numbers for them; `stalled` of a worker is read as a bool all the same."""
-    from jobdeck.store.sqlite_differences import SqliteDifferences
+    from jobdeck.store.sqlite.differences import SqliteDifferences
     from jobdeck.store.statement import from_driver
 
     convert = from_driver(workers.c.stalled.type, SqliteDifferences())

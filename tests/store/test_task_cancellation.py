@@ -13,8 +13,8 @@ from sqlalchemy import event
 from sqlalchemy.pool import Pool
 
 from jobdeck.states import Status
-from jobdeck.store.counts import counts
 from jobdeck.store.enqueue import enqueue
+from jobdeck.store.lists.counts import counts
 from jobdeck.store.schema import run_events, runs
 from tests.store.deck import Deck
 

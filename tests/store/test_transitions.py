@@ -29,9 +29,9 @@ from jobdeck.store.approvals import Decide, approve, reject
 from jobdeck.store.claim import ClaimedRun
 from jobdeck.store.expiry import Expire, expire
 from jobdeck.store.finish import Finish, finish
-from jobdeck.store.pull import Ack, PullClaim, ack, claim_pulled
 from jobdeck.store.queues import NewQueue, create_queue
 from jobdeck.store.schema import attempts, leases, runs
+from jobdeck.store.tokens.pull import Ack, PullClaim, ack, claim_pulled
 from jobdeck.store.transaction import Verb
 from jobdeck.verdict import Ending
 from tests.store.deck import Deck

@@ -14,9 +14,9 @@ from jobdeck.ids import show_id
 from jobdeck.model import CancelEffect, Progress
 from jobdeck.states import AttemptOutcome, Status
 from jobdeck.store import unknown_outcome
-from jobdeck.store.counts import counts
 from jobdeck.store.finish import Finish, finish
 from jobdeck.store.leases import LeaseCheck, check_lease, report
+from jobdeck.store.lists.counts import counts
 from jobdeck.store.open import database_of
 from jobdeck.store.schema import attempts, commit_marks, leases, run_events, run_logs, runs
 from jobdeck.verdict import Ending

@@ -16,9 +16,9 @@ from jobdeck.model import RunExtras, RunFilter, Wait
 from jobdeck.states import TERMINAL, AttemptOutcome, Condition, FailureKind, Status
 from jobdeck.store import drain
 from jobdeck.store.claim import ClaimedRun
-from jobdeck.store.counts import counts
 from jobdeck.store.enqueue import enqueue
 from jobdeck.store.expiry import Expire, expire
+from jobdeck.store.lists.counts import counts
 from jobdeck.store.schema import run_events, run_waits, runs
 from tests.store.deck import Deck, good, team_of
 

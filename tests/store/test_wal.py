@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jobdeck.store import wal
+from jobdeck.store.sqlite import wal
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from jobdeck.cli.command import command
 if TYPE_CHECKING:
     from jobdeck.model import Job, Run
     from jobdeck.states import Status
-    from jobdeck.store.pruning import PruneReport
+    from jobdeck.store.house.pruning import PruneReport
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The file of the backup.")]
 

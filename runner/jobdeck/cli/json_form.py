@@ -41,7 +41,7 @@ from jobdeck.pull import AckReply, ClaimedWork, ExtendReply, Queue
 
 if TYPE_CHECKING:
     from jobdeck.bootstrap import DatabaseStatus
-    from jobdeck.store.pruning import PruneReport
+    from jobdeck.store.house.pruning import PruneReport
 
 Json = dict[str, Any]
 _MILLISECOND = timedelta(milliseconds=1)

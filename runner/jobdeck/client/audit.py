@@ -8,8 +8,8 @@ from jobdeck.client.session import Session
 from jobdeck.errors import ValidationError
 from jobdeck.limits import PAGE_DEFAULT, PAGE_MAX
 from jobdeck.people import Permission
-from jobdeck.store.audit_check import check_audit
-from jobdeck.store.audit_log import list_acts
+from jobdeck.store.audit.check import check_audit
+from jobdeck.store.audit.log import list_acts
 
 
 class AuditApi:

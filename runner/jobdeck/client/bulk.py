@@ -15,8 +15,8 @@ from jobdeck.errors import NotFound, ValidationError
 from jobdeck.ids import new_id, parse_part, show_id
 from jobdeck.model import RunFilter
 from jobdeck.people import Permission
-from jobdeck.store import bulk as store
-from jobdeck.store.bulk_rows import list_bulk, show_bulk
+from jobdeck.store.bulk import steps as store
+from jobdeck.store.bulk.rows import list_bulk, show_bulk
 
 # Inside the class the name `list` is its own method.
 Bulks: TypeAlias = list[Bulk]

@@ -15,10 +15,10 @@ from jobdeck.errors import NotFound, ValidationError
 from jobdeck.ids import parse_id, parse_part, show_id
 from jobdeck.notifiers import Delivery, DeliveryState
 from jobdeck.people import Permission
-from jobdeck.store import deliveries as store
-from jobdeck.store import webhooks
-from jobdeck.store.outbox import Resend, resend
-from jobdeck.store.webhooks import DisabledEndpoint, WebhookSecret
+from jobdeck.store.outbox import deliveries as store
+from jobdeck.store.outbox import webhooks
+from jobdeck.store.outbox.letters import Resend, resend
+from jobdeck.store.outbox.webhooks import DisabledEndpoint, WebhookSecret
 from jobdeck.text import clean
 
 Deliveries: TypeAlias = list[Delivery]

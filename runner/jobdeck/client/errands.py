@@ -16,7 +16,7 @@ from jobdeck.model import Project, TeamScope
 from jobdeck.spec import HandlerSpec
 from jobdeck.store.claim import ClaimedRun
 from jobdeck.store.database import Database
-from jobdeck.store.schedules import DueSchedule, Fire
+from jobdeck.store.jobs.schedules import DueSchedule, Fire
 from jobdeck.store.scopes import find_project
 
 

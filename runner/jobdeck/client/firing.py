@@ -10,7 +10,7 @@ from jobdeck.definition import SchedulePart, parse_definition
 from jobdeck.errors import JobdeckError, UnknownJobType
 from jobdeck.model import Job, JobType
 from jobdeck.states import CatchUp
-from jobdeck.store.schedules import DueSchedule, Fire, next_fire
+from jobdeck.store.jobs.schedules import DueSchedule, Fire, next_fire
 
 
 def plan_fire(session: Session, due: DueSchedule, registered: JobType | None, now: datetime) -> Fire:

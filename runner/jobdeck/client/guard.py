@@ -17,7 +17,7 @@ from jobdeck.audit import AuditOutcome
 from jobdeck.errors import DatabaseError, Forbidden, JobdeckError
 from jobdeck.model import BatchResult
 from jobdeck.people import Permission, Role, refusal, unknown_team
-from jobdeck.store.acts import Act, Refused, current, store_refused
+from jobdeck.store.audit.acts import Act, Refused, current, store_refused
 from jobdeck.store.members import role_of
 
 if TYPE_CHECKING:

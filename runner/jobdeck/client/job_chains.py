@@ -13,7 +13,7 @@ from jobdeck.errors import NotFound, ValidationError
 from jobdeck.ids import parse_part, show_id
 from jobdeck.model import DependsOn, Job, JobSpec
 from jobdeck.states import Condition
-from jobdeck.store.chains import (
+from jobdeck.store.jobs.chains import (
     ChangeChains,
     JobChange,
     Template,
@@ -22,8 +22,8 @@ from jobdeck.store.chains import (
     cycle_from,
     edges_of,
 )
-from jobdeck.store.jobs import find_job, find_slug
-from jobdeck.store.run_template import template_text
+from jobdeck.store.jobs.definitions import find_job, find_slug
+from jobdeck.store.jobs.run_template import template_text
 from jobdeck.text import clean
 
 Wanted = tuple[Job, tuple[tuple[UUID, Condition], ...], tuple[UUID, ...]]

@@ -39,8 +39,8 @@ from jobdeck.model import (
 from jobdeck.people import Permission
 from jobdeck.states import Condition
 from jobdeck.statistics import Health
-from jobdeck.store import jobs as store
-from jobdeck.store import statistics
+from jobdeck.store.jobs import definitions as store
+from jobdeck.store.lists import statistics
 from jobdeck.text import clean
 
 Jobs: TypeAlias = list[Job]

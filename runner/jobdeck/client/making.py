@@ -24,7 +24,7 @@ from jobdeck.people import Permission
 from jobdeck.retry import from_facts
 from jobdeck.store.amend import PINNED
 from jobdeck.store.fleet import find_type
-from jobdeck.store.jobs import find_version
+from jobdeck.store.jobs.definitions import find_version
 from jobdeck.store.rehearse import Rehearsal, rehearse
 from jobdeck.store.scopes import find_project
 from jobdeck.text import clean

@@ -23,9 +23,10 @@ from jobdeck.pull import AckReply, ClaimedWork, ExtendReply, Queue, new_token, t
 from jobdeck.retry import Backoff
 from jobdeck.secret import masked, redact
 from jobdeck.states import AttemptOutcome
-from jobdeck.store import pull, queues
+from jobdeck.store import queues
 from jobdeck.store.claim import ClaimedRun
 from jobdeck.store.finish import Recover, recover
+from jobdeck.store.tokens import pull
 from jobdeck.text import clean, cut_bytes
 from jobdeck.verdict import Ending
 

@@ -16,9 +16,9 @@ from jobdeck.errors import NotFound, ValidationError
 from jobdeck.ids import parse_part, show_id
 from jobdeck.model import LogEntry, Reason, Run, RunEvent, RunFilter, RunKey, RunPage, RunStretch
 from jobdeck.people import Permission
-from jobdeck.store import detail, listing
-from jobdeck.store.counts import counts
-from jobdeck.store.id_parts import PARTS_MAX, ids_like
+from jobdeck.store.lists import detail, listing
+from jobdeck.store.lists.counts import counts
+from jobdeck.store.lists.id_parts import PARTS_MAX, ids_like
 from jobdeck.store.why import why as reasons
 
 # Inside the class the name `list` is its own method.

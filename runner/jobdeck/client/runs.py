@@ -16,7 +16,7 @@ from jobdeck.people import Permission
 from jobdeck.store import changes
 from jobdeck.store.amend import Amend, amend
 from jobdeck.store.approvals import Decide, approve, reject
-from jobdeck.store.pins import Pin, pin
+from jobdeck.store.house.pins import Pin, pin
 
 
 class RunsApi(RunsWithin):

@@ -10,7 +10,7 @@ from jobdeck.client.session import Session
 from jobdeck.errors import ValidationError
 from jobdeck.people import Permission
 from jobdeck.statistics import Grouping, Statistics
-from jobdeck.store import statistics as store
+from jobdeck.store.lists import statistics as store
 
 _WINDOW_MAX: Final = timedelta(days=366)
 DAY: Final = timedelta(days=1)

@@ -16,7 +16,7 @@ from jobdeck.client.options import RunOptions
 from jobdeck.errors import Forbidden
 from jobdeck.model import NewRun
 from jobdeck.people import Permission
-from jobdeck.store.acts import Act
+from jobdeck.store.audit.acts import Act
 from jobdeck.store.database import Database
 from jobdeck.store.transaction import Hint
 from jobdeck.store.within import announce, enqueue_within

@@ -23,7 +23,7 @@ from jobdeck.errors import DatabaseError
 from jobdeck.retry import Backoff
 from jobdeck.secret import redact
 from jobdeck.store.database import Database
-from jobdeck.store.outbox import (
+from jobdeck.store.outbox.letters import (
     Fate,
     GiveBack,
     Parcel,

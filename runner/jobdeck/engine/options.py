@@ -16,7 +16,7 @@ from jobdeck.plugins import Plugins
 from jobdeck.secret import Lookup, from_environment
 from jobdeck.store.claim import ClaimedRun
 from jobdeck.store.database import Database
-from jobdeck.store.schedules import DueSchedule, Fire
+from jobdeck.store.jobs.schedules import DueSchedule, Fire
 
 EnqueueChild = Callable[[ClaimedRun, str, Mapping[str, Any], Mapping[str, Any]], Awaitable[UUID]]
 PlanFire = Callable[[DueSchedule, datetime], Awaitable[Fire]]

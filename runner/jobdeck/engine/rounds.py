@@ -13,14 +13,14 @@ from jobdeck.engine.clock_watch import ClockWatch
 from jobdeck.engine.options import PlanFire
 from jobdeck.errors import DatabaseError, JobdeckError
 from jobdeck.ids import show_id
-from jobdeck.store.bulk import next_step, work_step
+from jobdeck.store.audit.seals import any_unsealed, seal
+from jobdeck.store.bulk.steps import next_step, work_step
 from jobdeck.store.control.known import needs_upkeep
 from jobdeck.store.control.turns import CallWaiting, Key, call_waiting
 from jobdeck.store.database import Database
 from jobdeck.store.expiry import Expire, expire
 from jobdeck.store.finish import Recover, recover
-from jobdeck.store.schedules import DueSchedule, Fire, NotFired, due_schedules, fire, note_not_fired
-from jobdeck.store.seals import any_unsealed, seal
+from jobdeck.store.jobs.schedules import DueSchedule, Fire, NotFired, due_schedules, fire, note_not_fired
 
 _log = logging.getLogger("jobdeck.engine.rounds")
 

@@ -14,9 +14,9 @@ from jobdeck.plugins import Plugin
 from jobdeck.retention import Retention
 from jobdeck.spec import HandlerSpec, handler
 from jobdeck.store.database import Database
-from jobdeck.store.maintenance import checkpoint, renew_statistics
-from jobdeck.store.pruning import PruneReport, keeps, prune_all, prune_operations
-from jobdeck.store.system_jobs import SystemJob
+from jobdeck.store.house.maintenance import checkpoint, renew_statistics
+from jobdeck.store.house.pruning import PruneReport, keeps, prune_all, prune_operations
+from jobdeck.store.house.system_jobs import SystemJob
 
 T = TypeVar("T")
 

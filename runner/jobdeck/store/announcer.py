@@ -14,8 +14,8 @@ import secrets
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from jobdeck.store.postgres_differences import CHANNEL
-from jobdeck.store.postgres_session import Watch
+from jobdeck.store.postgres.differences import CHANNEL
+from jobdeck.store.postgres.session import Watch
 from jobdeck.store.transaction import Hint
 
 # Seconds, for a server that does not answer.

@@ -10,12 +10,12 @@ from typing import Any, Protocol
 from sqlalchemy import Connection
 
 from jobdeck.errors import DatabaseError
-from jobdeck.store.acts import Part as ActPart
-from jobdeck.store.acts import current, write_acts
-from jobdeck.store.chain_starts import start_dependants
-from jobdeck.store.counts import write_counts
+from jobdeck.store.audit.acts import Part as ActPart
+from jobdeck.store.audit.acts import current, write_acts
 from jobdeck.store.differences import Differences
 from jobdeck.store.failures import is_transient, may_have_committed, translate
+from jobdeck.store.jobs.chain_starts import start_dependants
+from jobdeck.store.lists.counts import write_counts
 from jobdeck.store.locks import lock_for
 from jobdeck.store.transaction import Hint, Rank, Tx, Verb
 

@@ -35,7 +35,7 @@ from jobdeck.store.control.choose import choose
 from jobdeck.store.control.known import is_controlled, uncontrolled
 from jobdeck.store.differences import Differences
 from jobdeck.store.given import Rows
-from jobdeck.store.job_latest import with_latest_versions
+from jobdeck.store.jobs.latest import with_latest_versions
 from jobdeck.store.lanes import KINDS, MOST, NOW, Wanted, candidates, heads, pulled, served, served_in_queues
 from jobdeck.store.rare_facts import COMMON, HAS_RARE, RareFacts, rare_facts
 from jobdeck.store.schema import checkpoints, leases, projects, runs, teams
@@ -54,7 +54,7 @@ class Claim:
     """What a worker asks for. Empty `queues` means every queue."""
 
     worker_id: UUID | None
-    """None: no worker asks, but a program that claims from a pull queue; see `jobdeck.store.pull`."""
+    """None: no worker asks, but a program that claims from a pull queue; see `jobdeck.store.tokens.pull`."""
     worker: str
     limit: int
     lease_us: int

@@ -19,7 +19,7 @@ from jobdeck.store.control.gates import GatesOfRuns
 from jobdeck.store.differences import Differences, Given
 from jobdeck.store.given import GivenRows, insert_given
 from jobdeck.store.holders import Holder, Holders
-from jobdeck.store.job_states import JobStates
+from jobdeck.store.jobs.states import JobStates
 from jobdeck.store.schema import run_events, runs
 from jobdeck.store.succession import make_way
 from jobdeck.store.timed_keys import TimedKeys

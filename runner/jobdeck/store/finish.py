@@ -25,18 +25,18 @@ from sqlalchemy.exc import IntegrityError
 
 from jobdeck.errors import JobdeckError
 from jobdeck.states import TERMINAL, AttemptOutcome, Status
-from jobdeck.store.announce import announce
 from jobdeck.store.columns import word
 from jobdeck.store.control.turns import give_places
 from jobdeck.store.differences import Change, Differences, Given, LockedRows
 from jobdeck.store.failures import concerns_all
 from jobdeck.store.given import GivenRows, insert_given
-from jobdeck.store.held_by_token import LEASE_FACTS, belongs_to_others, park, unacked
 from jobdeck.store.leases import Report, stale, write_reports
 from jobdeck.store.locks import Locks
+from jobdeck.store.outbox.announce import announce
 from jobdeck.store.quarantine import put_away
 from jobdeck.store.schema import attempts, leases, run_events, runs
 from jobdeck.store.statement import statement
+from jobdeck.store.tokens.held import LEASE_FACTS, belongs_to_others, park, unacked
 from jobdeck.store.transaction import Hint, JobEnd, Rank, Tx, verb
 from jobdeck.store.waiting import let_go
 from jobdeck.verdict import Ending, Facts, Verdict, decide

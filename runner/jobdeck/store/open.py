@@ -41,7 +41,7 @@ def database_of(
     if backend == "sqlite":
         if not parsed.database or parsed.database == ":memory:":
             raise ConfigError("a SQLite database needs a file: sqlite:///file.db")
-        from jobdeck.store.sqlite import SqliteDatabase
+        from jobdeck.store.sqlite.database import SqliteDatabase
 
         return SqliteDatabase(Path(parsed.database).expanduser().absolute(), busy_timeout=busy_timeout)
     if backend == "postgresql":
@@ -51,7 +51,7 @@ def database_of(
 
 def _postgres(url: str, pool_size: int, command_timeout: float) -> Database:
     _require_asyncpg()
-    from jobdeck.store.postgres import PostgresDatabase
+    from jobdeck.store.postgres.database import PostgresDatabase
 
     parsed = make_url(url).set(drivername="postgresql+asyncpg")
     return PostgresDatabase(parsed, pool_size=pool_size, command_timeout=command_timeout)
@@ -94,8 +94,8 @@ async def _upgrade_server(url: URL) -> None:
     from sqlalchemy.pool import NullPool
 
     from jobdeck.store import migrate
-    from jobdeck.store.pooler import is_pooled
-    from jobdeck.store.postgres import postgres_engine
+    from jobdeck.store.postgres.database import postgres_engine
+    from jobdeck.store.postgres.pooler import is_pooled
 
     pooled = await is_pooled(url, timeout=10.0)
     async with postgres_engine(url, pooled=pooled, poolclass=NullPool).begin() as conn:
@@ -105,7 +105,7 @@ async def _upgrade_server(url: URL) -> None:
 def upgrade_file(path: Path) -> None:
     """Bring a SQLite file to this jobdeck's revision; it is made where it is missing."""
     from jobdeck.store import migrate
-    from jobdeck.store.sqlite_engines import prepare_file, writer_engine
+    from jobdeck.store.sqlite.engines import prepare_file, writer_engine
 
     path = path.expanduser().absolute()
     prepare_file(path)

@@ -18,10 +18,10 @@ from jobdeck import limits
 from jobdeck.errors import JobdeckError
 from jobdeck.ids import show_id
 from jobdeck.states import FailureKind, Status
-from jobdeck.store.announce import announce
 from jobdeck.store.control.turns import give_places
 from jobdeck.store.events import Event, record
 from jobdeck.store.failures import concerns_all
+from jobdeck.store.outbox.announce import announce
 from jobdeck.store.schema import leases, run_waits, runs
 from jobdeck.store.transaction import Hint, JobEnd, Rank, Tx, verb
 from jobdeck.store.waiting import FACTS, let_go

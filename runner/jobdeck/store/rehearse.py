@@ -8,8 +8,8 @@ from uuid import UUID
 
 from jobdeck.errors import JobdeckError
 from jobdeck.model import NewRun, Run, TeamScope
-from jobdeck.store.detail import show
 from jobdeck.store.enqueue import enqueue
+from jobdeck.store.lists.detail import show
 from jobdeck.store.transaction import Rank, Tx, verb
 
 

@@ -16,9 +16,9 @@ from sqlalchemy import Boolean, Connection, and_, bindparam, insert, or_, select
 from jobdeck.errors import Conflict, NotFound
 from jobdeck.ids import show_id
 from jobdeck.states import TERMINAL, WAITING, Condition, FailureKind, Status
-from jobdeck.store.announce import announce
 from jobdeck.store.columns import word
 from jobdeck.store.events import Event, record
+from jobdeck.store.outbox.announce import announce
 from jobdeck.store.schema import run_waits, runs
 from jobdeck.store.transaction import Hint, JobEnd, Tx
 

@@ -17,15 +17,15 @@ from sqlalchemy.exc import DBAPIError
 from jobdeck.errors import ConfigError, JobdeckError
 from jobdeck.model import NewRun
 from jobdeck.people import Permission
-from jobdeck.store.acts import Act, write_acts
-from jobdeck.store.chain_starts import start_dependants
-from jobdeck.store.counts import write_counts
+from jobdeck.store.audit.acts import Act, write_acts
 from jobdeck.store.differences import Differences
 from jobdeck.store.enqueue import enqueue
 from jobdeck.store.failures import is_transient, sqlstate, translate
+from jobdeck.store.jobs.chain_starts import start_dependants
+from jobdeck.store.lists.counts import write_counts
 from jobdeck.store.members import lacks
 from jobdeck.store.schema import teams
-from jobdeck.store.sqlite_differences import SqliteDifferences
+from jobdeck.store.sqlite.differences import SqliteDifferences
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
 
 # As in a transaction of jobdeck's own: each time another one has just committed what stands in the way.
@@ -48,7 +48,7 @@ def enqueue_within(
     tx = Tx(conn, differences.now(conn, offset_us), differences)
     run_id = _stored(tx, run, act)
     if tx.hints and conn.dialect.name == "postgresql":
-        from jobdeck.store.postgres_callers import notify_at_commit
+        from jobdeck.store.postgres.callers import notify_at_commit
 
         notify_at_commit(conn, tx.hints)
     elif tx.hints:
@@ -70,7 +70,7 @@ def _differences_of(conn: Connection) -> Differences:
             "this connection commits every statement by itself; open a transaction without that"
         )
     # Here, because they bring a dialect that a SQLite file does without.
-    from jobdeck.store.postgres_callers import OverAsyncpg, OverPsycopg
+    from jobdeck.store.postgres.callers import OverAsyncpg, OverPsycopg
 
     return OverAsyncpg() if driver == "asyncpg" else OverPsycopg()
 

@@ -15,14 +15,14 @@ from sqlalchemy import URL, Connection, make_url, select
 from sqlalchemy.pool import NullPool
 
 from jobdeck.states import Status
-from jobdeck.store.counts import drift, mend
 from jobdeck.store.database import Database
 from jobdeck.store.failures import translated
-from jobdeck.store.portable import file_of
+from jobdeck.store.house.portable import file_of
+from jobdeck.store.lists.counts import drift, mend
 from jobdeck.store.schema import metadata, teams
-from jobdeck.store.wal import size_of
+from jobdeck.store.sqlite.wal import size_of
 
-_log = logging.getLogger("jobdeck.store.maintenance")
+_log = logging.getLogger("jobdeck.store.house.maintenance")
 # Seconds; readers come and go in milliseconds, and one that stays is a matter of the next time.
 _WAIT_FOR_READERS = 2.0
 
@@ -73,8 +73,8 @@ def _teams(conn: Connection) -> list[UUID]:
 
 
 async def _analyze(url: URL) -> None:
-    from jobdeck.store.pooler import is_pooled
-    from jobdeck.store.postgres import postgres_engine
+    from jobdeck.store.postgres.database import postgres_engine
+    from jobdeck.store.postgres.pooler import is_pooled
 
     names = sorted(metadata.tables)
     with translated():

@@ -1,4 +1,4 @@
-"""From a filter of a list to the routes that lead to its runs: see `jobdeck.store.walks`."""
+"""From a filter of a list to the routes that lead to its runs: see `jobdeck.store.lists.walks`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from jobdeck.store.control.pauses import is_paused
 from jobdeck.store.differences import Differences
 from jobdeck.store.fleet import live_work
 from jobdeck.store.lanes import is_pulled
-from jobdeck.store.rows import is_stalled_clause
+from jobdeck.store.lists.rows import is_stalled_clause
+from jobdeck.store.lists.walks import Route, Walk
 from jobdeck.store.schema import LISTED, ORDINARY, leases, projects, runs
-from jobdeck.store.walks import Route, Walk
 
 Condition: TypeAlias = ColumnElement[bool]
 States: TypeAlias = Mapping[Status, tuple[Condition, ...]]

@@ -11,8 +11,8 @@ from sqlalchemy import Connection, RowMapping, func, select
 from jobdeck.audit import AuditFault, AuditReport
 from jobdeck.clock import from_us
 from jobdeck.ids import show_id
+from jobdeck.store.audit.seals import FIRST_PREVIOUS, entries_of, row_digest, seal_hash
 from jobdeck.store.schema import audit, audit_seals, audit_unsealed
-from jobdeck.store.seals import FIRST_PREVIOUS, entries_of, row_digest, seal_hash
 
 T = TypeVar("T")
 

@@ -17,9 +17,9 @@ from jobdeck.errors import Conflict, JobdeckError, NotFound, VersionConflict
 from jobdeck.ids import show_id
 from jobdeck.model import Job, JobFilter, JobVersion
 from jobdeck.states import ACTIVE
-from jobdeck.store.chains import Links, keep_template, leave_chains, links_of
 from jobdeck.store.control.gates import keep_limits
-from jobdeck.store.schedules import keep_schedule, schedule_of, set_next_fire
+from jobdeck.store.jobs.chains import Links, keep_template, leave_chains, links_of
+from jobdeck.store.jobs.schedules import keep_schedule, schedule_of, set_next_fire
 from jobdeck.store.schema import OF_JOB, job_versions, jobs, projects, runs, schedules
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
 

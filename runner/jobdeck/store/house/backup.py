@@ -13,8 +13,7 @@ from sqlalchemy import URL, Connection, Table, insert, make_url, select
 from sqlalchemy.pool import NullPool
 
 from jobdeck.store.failures import translated
-from jobdeck.store.open import upgrade_file
-from jobdeck.store.portable import (
+from jobdeck.store.house.portable import (
     ROWS_AT_ONCE,
     beside,
     carried,
@@ -24,6 +23,7 @@ from jobdeck.store.portable import (
     reading,
     seal,
 )
+from jobdeck.store.open import upgrade_file
 from jobdeck.store.revision import HEAD, current, wrong_revision
 
 
@@ -70,9 +70,9 @@ def _copy_file(source: Path, made: Path) -> None:
 
 
 async def _copy_server(url: URL, made: Path) -> None:
-    from jobdeck.store.pooler import is_pooled
-    from jobdeck.store.postgres import postgres_engine
-    from jobdeck.store.sqlite_engines import writer_engine
+    from jobdeck.store.postgres.database import postgres_engine
+    from jobdeck.store.postgres.pooler import is_pooled
+    from jobdeck.store.sqlite.engines import writer_engine
 
     pooled = await is_pooled(url, timeout=10.0)
     engine = postgres_engine(url, pooled=pooled, poolclass=NullPool)

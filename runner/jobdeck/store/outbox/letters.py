@@ -19,11 +19,11 @@ from jobdeck import limits
 from jobdeck.errors import Conflict, JobdeckError, NotFound
 from jobdeck.ids import show_id
 from jobdeck.notifiers import CALLBACK, WEBHOOK, DeliveryState
-from jobdeck.store.announce import digest_id
+from jobdeck.store.outbox.announce import digest_id
+from jobdeck.store.outbox.webhooks import secrets_of
 from jobdeck.store.schema import disabled_webhooks, outbox
 from jobdeck.store.schema.outbox import DUE
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
-from jobdeck.store.webhooks import secrets_of
 
 _GONE: Final = 410
 # A receiver that has all its places leaves its notifications where they are; some others are looked for behind them.

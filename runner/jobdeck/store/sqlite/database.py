@@ -19,12 +19,12 @@ from sqlalchemy import Connection, Engine
 from jobdeck.errors import DatabaseUnavailable, JobdeckError
 from jobdeck.store.batch import Commit, Group, Part, Results, Unit, commit, outcome, take, unwrap
 from jobdeck.store.database import settled
-from jobdeck.store.datagrams import CHANGE_GAP, NO_SOCKET, DatagramPeers
 from jobdeck.store.differences import Differences
 from jobdeck.store.failures import translated
 from jobdeck.store.signals import Deafness, Signals
-from jobdeck.store.sqlite_differences import SqliteDifferences
-from jobdeck.store.sqlite_engines import prepare_file, reader_engine, writer_engine
+from jobdeck.store.sqlite.datagrams import CHANGE_GAP, NO_SOCKET, DatagramPeers
+from jobdeck.store.sqlite.differences import SqliteDifferences
+from jobdeck.store.sqlite.engines import prepare_file, reader_engine, writer_engine
 from jobdeck.store.transaction import Hint, I, R, Verb
 
 P = ParamSpec("P")

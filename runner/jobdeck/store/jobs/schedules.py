@@ -22,7 +22,7 @@ from jobdeck.errors import JobdeckError, ValidationError
 from jobdeck.ids import new_id
 from jobdeck.model import JobRef, NewRun
 from jobdeck.store.enqueue import enqueue
-from jobdeck.store.job_states import held_jobs
+from jobdeck.store.jobs.states import held_jobs
 from jobdeck.store.schema import job_versions, jobs, projects, runs, schedules, teams
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
 from jobdeck.text import clean

@@ -21,10 +21,10 @@ from jobdeck.store.batch import Commit, Group, Part, Results, Unit, commit, outc
 from jobdeck.store.database import settled
 from jobdeck.store.differences import Differences
 from jobdeck.store.failures import translate, translated
-from jobdeck.store.notifications import NotificationListener
-from jobdeck.store.pooler import BEHIND_POOLER, dsn_of, is_pooled
-from jobdeck.store.postgres_differences import PostgresDifferences
-from jobdeck.store.postgres_session import Watch, open_session
+from jobdeck.store.postgres.differences import PostgresDifferences
+from jobdeck.store.postgres.notifications import NotificationListener
+from jobdeck.store.postgres.pooler import BEHIND_POOLER, dsn_of, is_pooled
+from jobdeck.store.postgres.session import Watch, open_session
 from jobdeck.store.signals import Deafness, Signals
 from jobdeck.store.transaction import Hint, I, R, Verb
 from jobdeck.store.unknown_outcome import Doubt, Doubts, Marks, Receipt, was_committed

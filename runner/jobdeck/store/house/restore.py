@@ -37,12 +37,12 @@ from sqlalchemy.pool import NullPool
 
 from jobdeck.errors import Conflict, ValidationError
 from jobdeck.limits import DEFAULT_PROJECT, DEFAULT_TEAM, SYSTEM_TEAM
-from jobdeck.store.chain_starts import start_dependants
 from jobdeck.store.differences import Differences
 from jobdeck.store.failures import translated
 from jobdeck.store.finish import interrupt_all
+from jobdeck.store.house.portable import carried, file_of, readable, reading, rows_of
+from jobdeck.store.jobs.chain_starts import start_dependants
 from jobdeck.store.open import database_of, upgrade, upgrade_file
-from jobdeck.store.portable import carried, file_of, readable, reading, rows_of
 from jobdeck.store.revision import HEAD, current, wrong_revision
 from jobdeck.store.schema import (
     APPEND_ONLY,
@@ -106,7 +106,7 @@ async def restore(url: str, source: Path, wish: Wish) -> Restored:
 
 
 def _into_file(url: str, target: Path, file: Path, wish: Wish) -> Restored:
-    from jobdeck.store.sqlite_engines import writer_engine
+    from jobdeck.store.sqlite.engines import writer_engine
 
     if target.exists() and target.samefile(file):
         raise ValidationError(f"{file} is the database itself; name a backup", field="file")
@@ -122,8 +122,8 @@ def _into_file(url: str, target: Path, file: Path, wish: Wish) -> Restored:
 
 
 async def _into_server(url: str, parsed: URL, file: Path, wish: Wish) -> Restored:
-    from jobdeck.store.pooler import is_pooled
-    from jobdeck.store.postgres import postgres_engine
+    from jobdeck.store.postgres.database import postgres_engine
+    from jobdeck.store.postgres.pooler import is_pooled
 
     pooled = await is_pooled(parsed, timeout=10.0)
     engine = postgres_engine(parsed, pooled=pooled, poolclass=NullPool)

@@ -22,7 +22,7 @@ from jobdeck.store.schema import job_versions, jobs, outbox, projects, runs, tea
 from jobdeck.store.transaction import Hint, Tx
 from jobdeck.text import clean
 
-_log = logging.getLogger("jobdeck.store.announce")
+_log = logging.getLogger("jobdeck.store.outbox.announce")
 T = TypeVar("T")
 _AT_ONCE: Final = 500
 _ERROR_CHARS: Final = 2_000

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final
 from sqlalchemy import Connection, Dialect, func, select
 from sqlalchemy.dialects.postgresql import psycopg
 
-from jobdeck.store.postgres_differences import CHANNEL, PostgresDifferences
+from jobdeck.store.postgres.differences import CHANNEL, PostgresDifferences
 from jobdeck.store.transaction import Hint
 
 # Rows of counters beside those of jobdeck's own transactions, which never wait for them: a caller's may last.

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-_log = logging.getLogger("jobdeck.store.wal")
+_log = logging.getLogger("jobdeck.store.sqlite.wal")
 
 ALARM_BYTES: Final = 64 * 1024 * 1024
 """Of orderly use it has about 4 MiB (1,000 pages); SQLite cuts it back to this size when it starts it over."""

@@ -15,7 +15,7 @@ from jobdeck.clock import from_us
 from jobdeck.retention import Retention
 from jobdeck.states import TERMINAL, Status
 from jobdeck.store.database import Database
-from jobdeck.store.prune import BATCH, Batch, Lane, Pruned, lanes, look, prune, prune_bulk
+from jobdeck.store.house.prune import BATCH, Batch, Lane, Pruned, lanes, look, prune, prune_bulk
 
 _PAUSE_MAX: Final = 0.5
 """Seconds. After each batch as long a pause as it took, so that pruning has at most half of the database's time."""

@@ -10,10 +10,10 @@ from sqlalchemy import Connection, select, true
 from jobdeck.clock import from_us
 from jobdeck.model import Run, RunFilter, RunKey, RunStretch, TeamScope
 from jobdeck.store.differences import Differences
-from jobdeck.store.routes import routes_of
-from jobdeck.store.rows import select_runs, to_runs
+from jobdeck.store.lists.routes import routes_of
+from jobdeck.store.lists.rows import select_runs, to_runs
+from jobdeck.store.lists.walks import best, matching, span_of
 from jobdeck.store.schema import runs
-from jobdeck.store.walks import best, matching, span_of
 
 
 def page(

@@ -14,8 +14,8 @@ from jobdeck.errors import JobdeckError
 from jobdeck.ids import new_id
 from jobdeck.limits import SYSTEM_QUEUE, SYSTEM_TEAM
 from jobdeck.model import Job, JobFilter, Run, TeamScope
-from jobdeck.store.detail import show
-from jobdeck.store.jobs import NewJob, UpdateJob, create_jobs, find_slug, list_jobs, update_job
+from jobdeck.store.jobs.definitions import NewJob, UpdateJob, create_jobs, find_slug, list_jobs, update_job
+from jobdeck.store.lists.detail import show
 from jobdeck.store.schema import OF_JOB, job_versions, jobs, runs
 from jobdeck.store.scopes import NewTeam, create_team, find_team
 from jobdeck.store.transaction import Rank, Tx, verb

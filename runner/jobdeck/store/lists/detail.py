@@ -13,10 +13,10 @@ from sqlalchemy import Connection, exists, select
 from jobdeck.clock import from_us
 from jobdeck.model import Attempt, LogEntry, Run, RunEvent, TeamScope, Wait
 from jobdeck.states import Status
-from jobdeck.store.chains import kin_of
 from jobdeck.store.differences import Differences
-from jobdeck.store.jobs import slug_of
-from jobdeck.store.rows import select_runs, to_runs, wide_facts
+from jobdeck.store.jobs.chains import kin_of
+from jobdeck.store.jobs.definitions import slug_of
+from jobdeck.store.lists.rows import select_runs, to_runs, wide_facts
 from jobdeck.store.schema import attempts, leases, run_events, run_logs, runs
 from jobdeck.store.waiting import waits_of
 

@@ -15,7 +15,7 @@ from jobdeck.model import Run, RunKey, TeamScope
 from jobdeck.states import FailureKind, Status
 from jobdeck.statistics import Grouping, Health, Outcomes, Statistics
 from jobdeck.store.columns import word
-from jobdeck.store.rows import select_runs, to_runs
+from jobdeck.store.lists.rows import select_runs, to_runs
 from jobdeck.store.schema import OF_JOB, ORDINARY, runs
 
 _BROKEN = or_(runs.c.status == word(Status.FAILED), runs.c.status == word(Status.DEAD))

@@ -21,14 +21,14 @@ from jobdeck.store.differences import Differences
 from jobdeck.store.enqueue import enqueue
 from jobdeck.store.events import Event, record
 from jobdeck.store.failures import concerns_all
-from jobdeck.store.job_states import held_jobs
-from jobdeck.store.run_template import run_of
+from jobdeck.store.jobs.run_template import run_of
+from jobdeck.store.jobs.states import held_jobs
 from jobdeck.store.schema import job_dependencies, job_templates, jobs, run_parents
 from jobdeck.store.statement import statement
 from jobdeck.store.transaction import JobEnd, Tx
 from jobdeck.store.waiting import is_met
 
-_log = logging.getLogger("jobdeck.store.chain_starts")
+_log = logging.getLogger("jobdeck.store.jobs.chain_starts")
 
 
 def start_dependants(tx: Tx) -> None:

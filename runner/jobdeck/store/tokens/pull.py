@@ -27,10 +27,10 @@ from jobdeck.states import AttemptOutcome, FailureKind, Status
 from jobdeck.store.changes import unknown_run
 from jobdeck.store.claim import Claim, ClaimedRun, claim
 from jobdeck.store.finish import Ended, end_each, leased, write_ends
-from jobdeck.store.held_by_token import LEASE_FACTS
 from jobdeck.store.locks import Locks, lock_runs
 from jobdeck.store.queues import kind_of
 from jobdeck.store.schema import acks, leases, runs
+from jobdeck.store.tokens.held import LEASE_FACTS
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
 from jobdeck.verdict import Ending
 

@@ -25,19 +25,19 @@ from jobdeck.errors import Conflict, JobdeckError, NotFound
 from jobdeck.ids import show_id
 from jobdeck.model import RunFilter, TeamScope
 from jobdeck.people import Permission
-from jobdeck.store.acts import Act, Refused, store_refused, write_acts
 from jobdeck.store.approvals import Decide, approve, reject
+from jobdeck.store.audit.acts import Act, Refused, store_refused, write_acts
 from jobdeck.store.changes import Cancel, RetryRun, cancel, retry
 from jobdeck.store.differences import Differences
 from jobdeck.store.failures import concerns_all
+from jobdeck.store.lists.routes import routes_of
+from jobdeck.store.lists.walks import matching, span_of
 from jobdeck.store.locks import Locks, lock_runs
 from jobdeck.store.members import lacks
-from jobdeck.store.routes import routes_of
 from jobdeck.store.schema import OPEN_BULK, bulk_operations, bulk_steps, runs
 from jobdeck.store.transaction import Hint, Rank, Tx, Verb, verb
-from jobdeck.store.walks import matching, span_of
 
-_log = logging.getLogger("jobdeck.store.bulk")
+_log = logging.getLogger("jobdeck.store.bulk.steps")
 # Runs in one transaction: on SQLite 40 ms in which nobody else writes, measured with cancels.
 _STEP: Final = 50
 # Of so many steps a worker takes any one: two workers seldom take the same.

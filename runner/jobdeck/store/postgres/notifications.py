@@ -12,8 +12,8 @@ from uuid import uuid4
 from sqlalchemy import URL
 
 from jobdeck.errors import DatabaseError
-from jobdeck.store.pooler import dsn_of
-from jobdeck.store.postgres_differences import CHANNEL
+from jobdeck.store.postgres.differences import CHANNEL
+from jobdeck.store.postgres.pooler import dsn_of
 from jobdeck.store.signals import Deafness, Signals
 from jobdeck.store.transaction import Hint
 

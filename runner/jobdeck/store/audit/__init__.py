@@ -1,0 +1,1 @@
+"""The audit: what people did, sealed so that a change shows."""

@@ -1,0 +1,1 @@
+"""One act on all runs that match a filter, step by step."""

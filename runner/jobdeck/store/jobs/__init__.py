@@ -1,0 +1,1 @@
+"""Saved jobs: definitions, versions, schedules, and what starts after what."""

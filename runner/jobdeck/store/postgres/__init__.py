@@ -1,0 +1,1 @@
+"""A PostgreSQL server: two overlapping connections that write, others that read."""

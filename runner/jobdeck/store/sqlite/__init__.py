@@ -1,0 +1,1 @@
+"""A SQLite file: one writer in each process, readers beside it."""

@@ -1,0 +1,1 @@
+"""Runs in the hands of whoever has their token: of pull queues, and parked."""

@@ -22,6 +22,7 @@ from tests.architecture.operations import apis, operations
 from tests.store.audits import acts, checked, seal_all
 from tests.store.clients import client_of
 from tests.store.deck import Deck, team_of
+from tests.store.pulling import QUEUE, claimed
 from tests.store.test_outbox import ended, taken, told
 
 Operate = Callable[[Client, Deck], Awaitable[Any]]
@@ -122,6 +123,14 @@ ROUTES: dict[str, tuple[Operate, Operate]] = {
     ),
     "QueuesApi.limit": (lambda c, d: c.queues.limit("slow", 2), lambda c, d: c.queues.limit("slow", 0)),
     "QueuesApi.delete": (lambda c, d: c.queues.delete("declared"), lambda c, d: c.queues.delete("nowhere")),
+    "QueuesApi.complete": (
+        lambda c, d: _on_claim(d, c.queues.complete),
+        lambda c, d: c.queues.complete(new_id(), "none"),
+    ),
+    "QueuesApi.fail": (
+        lambda c, d: _on_claim(d, lambda run_id, token: c.queues.fail(run_id, token, "no")),
+        lambda c, d: c.queues.fail(new_id(), "none", "no"),
+    ),
     "DeliveriesApi.resend": (
         lambda c, d: _on_delivery(d, c.deliveries.resend),
         lambda c, d: c.deliveries.resend(new_id()),
@@ -169,6 +178,11 @@ async def _on_bulk(deck: Deck, operate: Callable[[UUID], Awaitable[Any]]) -> Any
     return await operate(await deck.database.write(create_bulk, new))
 
 
+async def _on_claim(deck: Deck, operate: Callable[[UUID, str], Awaitable[Any]]) -> Any:
+    work = await claimed(client_of(deck), deck)
+    return await operate(work.run_id, work.token)
+
+
 async def _on_delivery(deck: Deck, operate: Callable[[UUID], Awaitable[Any]]) -> Any:
     await ended(deck)
     return await operate((await deck.rows(outbox))[-1]["id"])
@@ -214,6 +228,8 @@ BEFORE: dict[str, Callable[[Client], Awaitable[Any]]] = {
     "PausesApi.resume": lambda c: c.pauses.pause("queue", "paused"),
     "QueuesApi.create": lambda c: c.queues.create("declared"),
     "QueuesApi.delete": lambda c: c.queues.create("declared"),
+    "QueuesApi.complete": lambda c: c.queues.create(QUEUE, pull=True),
+    "QueuesApi.fail": lambda c: c.queues.create(QUEUE, pull=True),
 }
 """What has to be there first."""
 

@@ -79,10 +79,10 @@ async def test_secrets_of_webhooks(deck: Deck, client: Client) -> None:
     await client.webhooks.rotate()
     with pytest.raises(NotFound):
         await client.webhooks.rotate(unknown)
-    one = {"secret": "one", "drop_old": False}
+    one = {"old_signs_until": None, "drop_old": False}
     assert await said(deck, "webhook.rotate") == [
         ("done", [shown], None, one),
-        ("done", [shown], {"secret": "one"}, {"secret": "another one", "drop_old": True}),
+        ("done", [shown], None, one | {"drop_old": True}),
         ("done", ["callbacks"], None, one),
         ("failed", [show_id("job", unknown)], None, None),
     ]

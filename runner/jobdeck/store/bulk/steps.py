@@ -357,7 +357,6 @@ def _stop(tx: Tx, item: StopBulk) -> UUID | JobdeckError:
     state = tx.conn.execute(tx.differences.locked(mine, by=bulk_operations.c.id)).scalar_one()
     if state not in (BulkState.PENDING, BulkState.RUNNING):
         return Conflict(f"{shown} has already ended as {state}")
-    tx.tell(item, shown, {"state": state}, {"state": BulkState.STOPPED})
     ended = {"state": BulkState.STOPPED, "finished_at": tx.now}
     tx.conn.execute(update(bulk_operations).where(bulk_operations.c.id == item.bulk_id).values(ended))
     tx.tell(item, shown, {"state": state, "kind": row.kind}, {"state": BulkState.STOPPED})

@@ -47,5 +47,4 @@ def _pin(tx: Tx, item: Pin) -> JobdeckError | None:
         kind = "pinned" if item.pinned else "unpinned"
         record(tx, [Event(item.run_id, kind, item.actor, {"reason": item.reason})])
         tx.hint(Hint.CHANGE)
-    tx.tell(item, show_id("run", item.run_id), {"pinned": bool(before)}, {"pinned": item.pinned})
     return None

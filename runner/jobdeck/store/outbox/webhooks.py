@@ -83,7 +83,7 @@ def _rotate(tx: Tx, item: Rotate) -> datetime | JobdeckError | None:
         tx.conn.execute(update(webhook_secrets).where(webhook_secrets.c.owner_id == owner).values(values))
     # Never the secrets themselves, nor anything made of them.
     target = "callbacks" if item.job_id is None else show_id("job", item.job_id)
-    tx.tell(item, target, None, {"old_signs_until": until})
+    tx.tell(item, target, None, {"old_signs_until": until, "drop_old": item.drop_old})
     return None if until is None else from_us(until)
 
 

@@ -72,6 +72,10 @@ _NUMBERS: Final = {
     "a log of 2^63 bytes": Tampered("log_bytes = 9223372036854775807", DONE),
     "due before all times": Tampered("due_at = -9223372036854775807", DONE),
     "made after all times": Tampered("created_at = 9223372036854775807", DONE),
+    "begun after all times, and told of": Tampered(
+        "announces = true, notify = true, started_at = 9223372036854775807", DONE
+    ),
+    "a gate there is none of": Tampered("gate = 2147483647", WAITS + SHUT_OUT),
     "a depth of 32,767": Tampered("lineage_depth = 32767", DONE),
     "a version there is none of": Tampered("job_id = id, job_version = 99999, overrides = '{'", DONE),
 }
@@ -90,6 +94,9 @@ _OF_SQLITE: Final = {
     "a fence in words": Tampered("fence = 'x'", DONE_OR_SHUT_OUT),
     "failures in words": Tampered("failures = 'x'", GIVEN_UP + SHUT_OUT, "breaks"),
     "a log in words": Tampered("log_bytes = 'x'", GIVEN_UP),
+    "a gate in words": Tampered("gate = 'x'", WAITS + SHUT_OUT),
+    "waits in words": Tampered("blocked = 'x'", WAITS + SHUT_OUT),
+    "begun in words, and told of": Tampered("announces = true, notify = true, started_at = 'x'", DONE),
     "made at no time": Tampered("created_at = 'x'", DONE),
     "due at some bytes": Tampered("due_at = x'00'", WAITS),
     "a fence of 2^63": Tampered("fence = 9223372036854775807", DONE_OR_SHUT_OUT),

@@ -19,7 +19,7 @@ from sqlalchemy import BigInteger, bindparam, insert, select, update
 from jobdeck import jsonio, limits
 from jobdeck.approval import request_hash
 from jobdeck.clock import from_us
-from jobdeck.errors import Conflict, JobdeckError, NotFound, NotParked, StaleLease, ValidationError
+from jobdeck.errors import Conflict, JobdeckError, NotFound, NotParked, StaleLease
 from jobdeck.ids import show_id
 from jobdeck.pull import AckReply, ExtendReply
 from jobdeck.retry import Backoff, from_facts
@@ -109,10 +109,7 @@ def _problem_of(run: ClaimedRun) -> Ending | None:
         if run.resume is not None:
             jsonio.loads(run.resume, what="the checkpoint", limit=limits.CHECKPOINT_BYTES)
     except Exception as error:
-        words = (
-            str(error) if isinstance(error, ValidationError) else f"they are no text ({type(error).__name__})"
-        )
-        return _refusal(words, FailureKind.INVALID_PARAMS)
+        return _refusal(f"its params or its checkpoint cannot be read: {error}", FailureKind.INVALID_PARAMS)
     return None
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
+from textual.widgets import Input
 
 from jobdeck.model import Attempt, Progress, Run
 from jobdeck.states import FailureKind
@@ -76,6 +77,10 @@ def picture(
         await deck.settle()
         for key in keys:
             await deck.press(key)
+        for field in console.screen.query(Input):
+            # On a slow machine the picture would be taken while the cursor is dark.
+            field.cursor_blink = False
+        await deck.settle()
 
     return snap_compare(console, terminal_size=size, run_before=before)
 

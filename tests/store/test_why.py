@@ -111,7 +111,7 @@ async def test_a_retry_and_an_end(client: Client, deck: Deck) -> None:
         await deck.finish(claimed, AttemptOutcome.ERROR, error="boom", retry_in_us=wait_us)
         if wait_us:
             due = (await client.runs.why(run_id))[0]
-            assert due.text in ("it is due in 90s, after: boom", "it is due in 89s, after: boom")
+            assert due.text in ("it is due in 1m30s, after: boom", "it is due in 1m29s, after: boom")
             deck.forward(90)
     (reason,) = await client.runs.why(run_id)
     assert (reason.kind, reason.text) == ("ended", "it has ended as dead")

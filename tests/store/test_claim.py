@@ -3,18 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 
 from jobdeck.ids import new_id
+from jobdeck.model import RunExtras
 from jobdeck.states import AttemptOutcome, Status
 from jobdeck.store.claim import Claim, claim
 from jobdeck.store.leases import SaveCheckpoint, save_checkpoint
+from jobdeck.store.rare_facts import COMMON, RareFacts, rare_facts
 from jobdeck.store.schema import leases, runs
+from jobdeck.store.transaction import Tx
 from tests.databases import opened
 from tests.store.deck import LEASE, WORKER, Deck, report, team_of
 from tests.store.rival import Rival
+
+
+async def test_what_only_some_runs_have_is_read_for_them_alone(
+    deck: Deck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plain run costs no further statement; one with a backoff of its own brings it along."""
+    asked: list[UUID] = []
+
+    def told(tx: Tx, ids: Sequence[UUID]) -> dict[UUID, RareFacts]:
+        asked.extend(ids)
+        return rare_facts(tx, ids)
+
+    monkeypatch.setattr("jobdeck.store.claim.rare_facts", told)
+    await deck.enqueue()
+    own = await deck.enqueue(extras=RunExtras(backoff='{"base": 7}'))
+    found = {run.id: run.rare for run in await deck.claim(5)}
+    assert asked == [own]
+    assert found.pop(own).backoff == '{"base": 7}'
+    assert list(found.values()) == [COMMON]
 
 
 async def test_a_claimed_run_brings_what_a_worker_needs(deck: Deck) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, literal_column, or_, select
+from sqlalchemy import ColumnElement, func, literal_column, or_, select
 
 from jobdeck.store.schema import runs
 from jobdeck.store.transaction import Tx
@@ -26,11 +26,13 @@ class RareFacts(NamedTuple):
 
 
 COMMON: Final = RareFacts()
+_NONE: Final[ColumnElement[int]] = literal_column("0")
+# Not by IS NOT NULL: among what an UPDATE of SQLite (3.40) returns that is true of every value.
 HAS_RARE: Final[ColumnElement[Any]] = or_(
-    runs.c.job_id.is_not(None),
+    func.coalesce(runs.c.job_version, _NONE) > _NONE,
     runs.c.requires_approval,
-    runs.c.lineage_depth > literal_column("0"),
-    runs.c.backoff.is_not(None),
+    runs.c.lineage_depth > _NONE,
+    func.coalesce(func.length(runs.c.backoff), _NONE) > _NONE,
 )
 
 

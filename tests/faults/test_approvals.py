@@ -84,7 +84,7 @@ def first_decision(history: History, run_id: str) -> str:
 
 
 def _wrong(history: History) -> Iterator[Breach]:
-    """One decision; after an approval the run, or somebody's cancel of it; after any other nothing at all."""
+    """One decision; after an approval the run, or the end of its waiting by a cancel or its time; after another nothing."""
     attempts = history.attempts_of()
     for run_id, run in history.by_id.items():
         events = history.events_of()[run_id]
@@ -94,7 +94,7 @@ def _wrong(history: History) -> Iterator[Breach]:
             yield Breach(
                 "R28", run_id, f"was decided by {kinds} and has {len(attempts.get(run_id, []))} attempts"
             )
-        if kinds[:1] == ["approved"] and kinds[1:] not in ([], ["cancelled"]):
+        if kinds[:1] == ["approved"] and kinds[1:] not in ([], ["cancelled"], ["expired"]):
             yield Breach("R28", run_id, f"was decided by {kinds}")
         early = [each for each in attempts.get(run_id, []) if each["started_at"] < decided[0]["at"]]
         if early:

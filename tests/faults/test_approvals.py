@@ -84,7 +84,7 @@ def first_decision(history: History, run_id: str) -> str:
 
 
 def _wrong(history: History) -> Iterator[Breach]:
-    """One decision; after an approval the run, or the end of its waiting by a cancel or its time; after another nothing."""
+    """One decision; after an approval the run, or the end of its waiting; after any other nothing at all."""
     attempts = history.attempts_of()
     for run_id, run in history.by_id.items():
         events = history.events_of()[run_id]

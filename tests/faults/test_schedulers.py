@@ -36,6 +36,8 @@ class Waves:
     def __init__(self, case: Case) -> None:
         self._case = case
         self._numbers = count()
+        self._ids: list[UUID] = []
+        """Of their jobs; workers bring schedules of their own."""
         self.since = datetime.now(UTC).replace(second=0, microsecond=0) - LATE * MINUTE
 
     async def release(self, client: Client) -> None:
@@ -43,6 +45,7 @@ class Waves:
         names = [f"job{next(self._numbers)}" for _ in range(WAVE)]
         specs = [JobSpec(name, {"type": "noop", "schedule": SCHEDULE}) for name in names]
         ids = await client.jobs.create_many(specs)
+        self._ids += ids
         with self._case.connection() as conn:
             late = update(schedules).where(schedules.c.job_id.in_(ids))
             conn.execute(late.values(next_fire_at=to_us(self.since)))
@@ -50,7 +53,8 @@ class Waves:
     def stop(self) -> dict[UUID, list[datetime]]:
         """Nothing more fires; the minutes that each job must have fired at by now."""
         with self._case.connection() as conn:
-            rows = conn.execute(select(schedules.c.job_id, schedules.c.next_fire_at)).all()
+            mine = schedules.c.job_id.in_(self._ids)
+            rows = conn.execute(select(schedules.c.job_id, schedules.c.next_fire_at).where(mine)).all()
             conn.execute(update(schedules).values(next_fire_at=null()))
         return {row.job_id: list(self._minutes(from_us(row.next_fire_at))) for row in rows}
 
@@ -63,7 +67,8 @@ class Waves:
     def done(self) -> bool:
         """Whether nobody is late any more."""
         with self._case.connection() as conn:
-            waiting = conn.execute(select(schedules.c.next_fire_at)).scalars()
+            mine = schedules.c.job_id.in_(self._ids)
+            waiting = conn.execute(select(schedules.c.next_fire_at).where(mine)).scalars()
             return all(moment > to_us(self.since + LATE * MINUTE) for moment in waiting)
 
 

@@ -41,7 +41,8 @@ async def test_r27_the_same_request(case: Case, what: str) -> None:
     history = case.judge(more=more, faults=PROCESSES * count, note=f"{what}: {_told(answers)}")
     assert len(answers) == PROCESSES * count
     assert [row["status"] for row in history.runs] == ["completed"]
-    assert [row["kind"] for row in history.events] == ["enqueued", "attempt_ended"]
+    (events,) = history.events_of().values()
+    assert [row["kind"] for row in events] == ["enqueued", "attempt_ended"]
     assert len(case.effects()) == 1
 
 

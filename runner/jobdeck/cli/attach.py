@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from jobdeck.cli.attach_view import AttachView, LiveView, PlainView
-from jobdeck.cli.json_form import run_json
+from jobdeck.cli.json_form.runs import run_json
 from jobdeck.cli.output import emit_json, say
 from jobdeck.errors import NotCancellable
 from jobdeck.states import TERMINAL, Status

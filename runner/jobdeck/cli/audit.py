@@ -39,7 +39,7 @@ def list_acts(
 ) -> None:
     """Show acts in the team, newest first."""
     from jobdeck.audit import AuditFilter
-    from jobdeck.cli.json_form import audit_json
+    from jobdeck.cli.json_form.people import audit_json
     from jobdeck.cli.output import emit_json, emit_table, say
     from jobdeck.durations import parse_when
 
@@ -66,7 +66,7 @@ def _row(entry: AuditEntry) -> tuple[str, ...]:
 
 def verify(call: Call) -> None:
     """Check every row against the seals on it. Exits with 1 where something was edited, removed or added."""
-    from jobdeck.cli.json_form import audit_report_json
+    from jobdeck.cli.json_form.people import audit_report_json
     from jobdeck.cli.output import emit_json
 
     report = call.ask(lambda client: client.audit.verify())

@@ -144,7 +144,7 @@ def _check_types(options: Mapping[str, Any]) -> None:
 
 
 def _print(call: Call, results: Sequence[BatchResult]) -> None:
-    from jobdeck.cli.json_form import batch_json
+    from jobdeck.cli.json_form.runs import batch_json
     from jobdeck.cli.output import emit, emit_json, say
 
     told = batch_json(results)

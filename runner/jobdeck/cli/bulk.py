@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jobdeck.cli import filter_options as choose
 from jobdeck.cli.call import Call
 from jobdeck.cli.command import command
 
@@ -42,29 +43,15 @@ def register(app: typer.Typer) -> None:
 def _acting(name: str, text: str) -> Callable[..., None]:
     def act(
         call: Call,
-        status: Annotated[
-            list[str] | None,
-            typer.Option("--status", metavar="NAME", help="Status or label; may be repeated."),
-        ] = None,
-        group: Annotated[
-            str | None,
-            typer.Option("--group", metavar="NAME", help="pending, running, completed, failed or cancelled."),
-        ] = None,
-        job_type: Annotated[str | None, typer.Option("--type", metavar="TYPE", help="Job type.")] = None,
-        queue: Annotated[str | None, typer.Option("--queue", metavar="NAME", help="Queue.")] = None,
-        category: Annotated[str | None, typer.Option("--category", metavar="NAME", help="Category.")] = None,
-        in_project: Annotated[
-            str | None, typer.Option("--in-project", metavar="NAME", help="Only runs of this project.")
-        ] = None,
-        since: Annotated[
-            str | None, typer.Option("--since", metavar="1h|TIME", help="Made after this.")
-        ] = None,
-        until: Annotated[
-            str | None, typer.Option("--until", metavar="1h|TIME", help="Made before this.")
-        ] = None,
-        text: Annotated[
-            str | None, typer.Option("--text", metavar="TEXT", help="Part of the type, name or message.")
-        ] = None,
+        status: choose.Statuses = None,
+        group: choose.Group = None,
+        job_type: choose.JobType = None,
+        queue: choose.Queue = None,
+        category: choose.Category = None,
+        in_project: choose.InProject = None,
+        since: choose.Since = None,
+        until: choose.Until = None,
+        text: choose.Text = None,
         reason: Annotated[
             str | None, typer.Option("--reason", metavar="TEXT", help="Why; kept with each run.")
         ] = None,
@@ -163,7 +150,7 @@ def list_bulk(
 ) -> None:
     """Show the bulk operations of the team, newest first."""
     from jobdeck.cli.human import time_text
-    from jobdeck.cli.json_form import bulk_json
+    from jobdeck.cli.json_form.runs import bulk_json
     from jobdeck.cli.output import emit_json, emit_table, say
     from jobdeck.ids import tail
 
@@ -212,7 +199,7 @@ def stop(call: Call, bulk_id: Id) -> None:
 
 def print_bulk(call: Call, bulk: Bulk, *, whole: bool = False) -> None:
     """An operation, as JSON, in one line, or whole."""
-    from jobdeck.cli.json_form import bulk_json
+    from jobdeck.cli.json_form.runs import bulk_json
     from jobdeck.cli.output import emit, emit_block, emit_json
 
     if call.json:

@@ -57,7 +57,7 @@ def undepend(call: Call, slug: Slug, on: On) -> None:
 
 
 def _print(call: Call, job: Job) -> None:
-    from jobdeck.cli.json_form import job_json
+    from jobdeck.cli.json_form.jobs import job_json
     from jobdeck.cli.output import emit, emit_json
 
     if call.json:

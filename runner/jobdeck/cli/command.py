@@ -72,7 +72,7 @@ def with_common(function: Callable[..., None]) -> Callable[..., None]:
 def _times(call: Call) -> AbstractContextManager[None]:
     if not call.epoch_ms:
         return nullcontext()
-    from jobdeck.cli.json_form import times_in_milliseconds
+    from jobdeck.cli.json_form.values import times_in_milliseconds
 
     return times_in_milliseconds()
 

@@ -63,7 +63,7 @@ def _status(call: Call) -> DatabaseStatus:
 
 
 def _print(call: Call, found: DatabaseStatus) -> None:
-    from jobdeck.cli.json_form import database_json
+    from jobdeck.cli.json_form.house import database_json
     from jobdeck.cli.output import emit, emit_json, say
 
     if call.json:

@@ -47,7 +47,7 @@ def list_deliveries(
     limit: Annotated[int, typer.Option("--limit", metavar="N", help="At most so many.")] = 50,
 ) -> None:
     """Show the team's notifications, newest first."""
-    from jobdeck.cli.delivery_json import delivery_json
+    from jobdeck.cli.json_form.deliveries import delivery_json
     from jobdeck.cli.output import emit_json, emit_table, say
 
     async def work(client: Client) -> list[Delivery]:
@@ -104,7 +104,7 @@ def resend(call: Call, delivery_id: Id) -> None:
 
 
 def _print(call: Call, found: Delivery) -> None:
-    from jobdeck.cli.delivery_json import delivery_json
+    from jobdeck.cli.json_form.deliveries import delivery_json
     from jobdeck.cli.output import emit_block, emit_json
     from jobdeck.text import clean
 
@@ -118,8 +118,8 @@ def _print(call: Call, found: Delivery) -> None:
 
 def list_webhooks(call: Call) -> None:
     """Show for what there are secrets, never which, and which endpoints get nothing any more."""
-    from jobdeck.cli.delivery_json import webhooks_json
     from jobdeck.cli.human import time_text
+    from jobdeck.cli.json_form.deliveries import webhooks_json
     from jobdeck.cli.output import emit_json, emit_table, say
 
     found: Webhooks = call.ask(lambda client: client.webhooks.list())
@@ -169,8 +169,8 @@ def rotate(
     """Put a new secret in place and print it, this once. For 24 hours the one before signs as well."""
     import sys
 
-    from jobdeck.cli.delivery_json import secret_json
     from jobdeck.cli.human import time_text
+    from jobdeck.cli.json_form.deliveries import secret_json
     from jobdeck.cli.output import emit, emit_json, say
 
     given = sys.stdin.read(1_000).strip() if from_stdin else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from jobdeck.cli.json_form import entry_json
+from jobdeck.cli.json_form.runs import entry_json
 from jobdeck.cli.log_lines import entry_text
 from jobdeck.cli.output import emit_block, emit_json_line
 from jobdeck.errors import ValidationError

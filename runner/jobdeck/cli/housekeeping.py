@@ -43,7 +43,7 @@ def prune(
     """Drop runs of all teams that have been kept long enough, as [retention] says. Workers do it once a day."""
     import asyncio
 
-    from jobdeck.cli.json_form import prune_json
+    from jobdeck.cli.json_form.house import prune_json
     from jobdeck.cli.options import duration
     from jobdeck.cli.output import emit_json
     from jobdeck.housekeeping import prune as drop
@@ -133,7 +133,7 @@ def jobs(call: Call) -> None:
     """Show the jobs by which jobdeck looks after its database itself, and how their last runs went."""
     import asyncio
 
-    from jobdeck.cli.json_form import house_job_json
+    from jobdeck.cli.json_form.house import house_job_json
     from jobdeck.cli.output import emit_json, emit_table, say
     from jobdeck.housekeeping import own_jobs
 

@@ -73,7 +73,7 @@ def list_jobs(
 ) -> None:
     """Show the team's saved jobs, by slug."""
     from jobdeck.cli.human import time_text
-    from jobdeck.cli.json_form import job_json
+    from jobdeck.cli.json_form.jobs import job_json
     from jobdeck.cli.output import emit_json, emit_table, say
     from jobdeck.model import JobFilter
 
@@ -109,7 +109,7 @@ def show(
     version: Annotated[int | None, typer.Option("--version", metavar="N", help="An older one.")] = None,
 ) -> None:
     """Show a job with its definition, in its newest version or an older one."""
-    from jobdeck.cli.json_form import version_json
+    from jobdeck.cli.json_form.jobs import version_json
     from jobdeck.cli.output import emit_json
 
     if version is None:
@@ -229,7 +229,7 @@ def _switch(call: Call, slugs: list[str], job_type: str | None, *, enabled: bool
 
 def archive(call: Call, slug: Slug) -> None:
     """Take a job out of use. Its versions and runs stay; its slug is free again."""
-    from jobdeck.cli.json_form import job_json
+    from jobdeck.cli.json_form.jobs import job_json
     from jobdeck.cli.output import emit, emit_json
 
     job = _ask(call, slug, lambda client, job_id: client.jobs.archive(job_id))
@@ -242,7 +242,7 @@ def archive(call: Call, slug: Slug) -> None:
 def versions(call: Call, slug: Slug) -> None:
     """Show all versions of a job, newest first."""
     from jobdeck.cli.human import time_text
-    from jobdeck.cli.json_form import version_json
+    from jobdeck.cli.json_form.jobs import version_json
     from jobdeck.cli.output import emit_json, emit_table
 
     found = _ask(call, slug, lambda client, job_id: client.jobs.versions(job_id))
@@ -262,7 +262,7 @@ def diff(
     second: Annotated[int, typer.Argument(metavar="B")],
 ) -> None:
     """Show what differs between two versions of a job."""
-    from jobdeck.cli.json_form import changes_json
+    from jobdeck.cli.json_form.jobs import changes_json
     from jobdeck.cli.output import emit_json, say
 
     changes = _ask(call, slug, lambda client, job_id: client.jobs.diff(job_id, first, second))
@@ -291,7 +291,7 @@ def apply(
 ) -> None:
     """Make the project's jobs what these files say; jobs that stand in none of them are left alone."""
     from jobdeck.cli.job_files import read_files
-    from jobdeck.cli.json_form import step_json
+    from jobdeck.cli.json_form.jobs import step_json
     from jobdeck.cli.output import emit_json, say
 
     specs = read_files(files)
@@ -313,7 +313,7 @@ def apply(
 def export(call: Call, slugs: Slugs = None) -> None:
     """Print jobs of the project as TOML for `jobdeck jobs apply`; all of them where none is named."""
     from jobdeck.cli.job_files import toml_text
-    from jobdeck.cli.json_form import job_json
+    from jobdeck.cli.json_form.jobs import job_json
     from jobdeck.cli.output import emit_block, emit_json
     from jobdeck.model import JobFilter
 
@@ -339,7 +339,7 @@ def _ask(call: Call, slug: str, act: Callable[[Client, UUID], Awaitable[Any]]) -
 
 
 def _print_jobs(call: Call, jobs: Sequence[Job]) -> None:
-    from jobdeck.cli.json_form import job_json
+    from jobdeck.cli.json_form.jobs import job_json
     from jobdeck.cli.output import emit, emit_json
 
     if call.json:
@@ -351,7 +351,7 @@ def _print_jobs(call: Call, jobs: Sequence[Job]) -> None:
 
 def _print_job(call: Call, job: Job) -> None:
     from jobdeck.cli.human import time_text
-    from jobdeck.cli.json_form import job_json
+    from jobdeck.cli.json_form.jobs import job_json
     from jobdeck.cli.output import emit_block, emit_json
 
     if call.json:

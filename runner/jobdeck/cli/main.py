@@ -151,6 +151,6 @@ def run(app: typer.Typer, arguments: list[str]) -> int:
 
 
 def _report(message: str, details: dict[str, object], as_json: bool) -> None:
-    from jobdeck.cli.json_form import error_json
+    from jobdeck.cli.json_form.values import error_json
 
     say(json_text(error_json(details)) if as_json else f"error: {message}")

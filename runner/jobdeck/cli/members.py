@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
 def list_members(call: Call) -> None:
     """Show the members of the team."""
     from jobdeck.cli.human import time_text
-    from jobdeck.cli.json_form import member_json
+    from jobdeck.cli.json_form.people import member_json
     from jobdeck.cli.output import emit_json, emit_table, say
 
     found = call.ask(lambda client: client.members.list())
@@ -47,7 +47,7 @@ def list_members(call: Call) -> None:
 
 def add(call: Call, name: Name, role: Chosen) -> None:
     """Make somebody a member. The first one has to be an admin, and closes the team to everybody else."""
-    from jobdeck.cli.json_form import member_json
+    from jobdeck.cli.json_form.people import member_json
     from jobdeck.cli.output import emit, emit_json
 
     member = call.ask(lambda client: client.members.add(name, role))

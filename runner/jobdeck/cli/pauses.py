@@ -42,7 +42,7 @@ def pause(
 
 def resume(call: Call, kind: Kind, name: Name = "") -> None:
     """End a pause."""
-    from jobdeck.cli.json_form import pause_json
+    from jobdeck.cli.json_form.queues import pause_json
     from jobdeck.cli.output import emit, emit_json
 
     found = call.ask(lambda client: client.pauses.resume(kind, name))
@@ -59,7 +59,7 @@ def list_pauses(call: Call) -> None:
 
 def _print(call: Call, found: Sequence[Pause], *, many: bool = False) -> None:
     from jobdeck.cli.human import time_text
-    from jobdeck.cli.json_form import pause_json
+    from jobdeck.cli.json_form.queues import pause_json
     from jobdeck.cli.output import emit_json, emit_table, say
 
     if call.json:

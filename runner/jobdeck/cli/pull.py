@@ -56,7 +56,7 @@ def claim(
     ] = None,
 ) -> None:
     """Take due runs of a pull queue, each with the token that ends it. Nothing to take is no error."""
-    from jobdeck.cli.json_form import work_json
+    from jobdeck.cli.json_form.queues import work_json
     from jobdeck.cli.output import emit_json, emit_table, say
     from jobdeck.durations import parse_duration
 
@@ -79,7 +79,7 @@ def _row(work: ClaimedWork) -> tuple[str, ...]:
 def extend(call: Call, run_id: Run, token: Token, visibility: Visibility = _VISIBILITY) -> None:
     """Go on with a run: nobody else gets it for so long from now."""
     from jobdeck.cli.human import time_text
-    from jobdeck.cli.json_form import extend_json
+    from jobdeck.cli.json_form.queues import extend_json
     from jobdeck.cli.output import emit, emit_json
     from jobdeck.durations import parse_duration
     from jobdeck.ids import show_id
@@ -112,7 +112,7 @@ def ack(
     Only the current token can. The same once more changes nothing and says the same.
     """
     from jobdeck.cli.human import time_text
-    from jobdeck.cli.json_form import ack_json
+    from jobdeck.cli.json_form.queues import ack_json
     from jobdeck.cli.output import emit, emit_json
     from jobdeck.ids import show_id
 

@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
 
 def list_queues(call: Call) -> None:
     """Show the queues that are declared, and those that have runs."""
-    from jobdeck.cli.json_form import queue_json
+    from jobdeck.cli.json_form.queues import queue_json
     from jobdeck.cli.output import emit_json, say
 
     found = call.ask(lambda client: client.queues.list())
@@ -47,7 +47,7 @@ def list_queues(call: Call) -> None:
 
 def show(call: Call, name: Name) -> None:
     """Show one queue."""
-    from jobdeck.cli.json_form import queue_json
+    from jobdeck.cli.json_form.queues import queue_json
     from jobdeck.cli.output import emit_json
 
     found = call.ask(lambda client: client.queues.show(name))
@@ -66,7 +66,7 @@ def create(
     description: Annotated[str, typer.Option("--description", metavar="TEXT", help="What it is for.")] = "",
 ) -> None:
     """Declare a queue. Only a pull queue has to be: any other is there as soon as a run names it."""
-    from jobdeck.cli.json_form import queue_json
+    from jobdeck.cli.json_form.queues import queue_json
     from jobdeck.cli.output import emit, emit_json
 
     made = call.ask(lambda client: client.queues.create(name, pull=pull, description=description))
@@ -84,7 +84,7 @@ def limit(
     ],
 ) -> None:
     """Let at most so many runs of a queue run at a time."""
-    from jobdeck.cli.json_form import queue_json
+    from jobdeck.cli.json_form.queues import queue_json
     from jobdeck.cli.output import emit_json
 
     found = call.ask(lambda client: client.queues.limit(name, most or None))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jobdeck.cli import filter_options as choose
 from jobdeck.cli import steering
 from jobdeck.cli.call import Call
 from jobdeck.cli.command import command
@@ -32,19 +33,12 @@ def register(app: typer.Typer) -> None:
 
 def list_runs(
     call: Call,
-    status: Annotated[
-        list[str] | None, typer.Option("--status", metavar="NAME", help="Status or label; may be repeated.")
-    ] = None,
-    group: Annotated[
-        str | None,
-        typer.Option("--group", metavar="NAME", help="pending, running, completed, failed or cancelled."),
-    ] = None,
-    job_type: Annotated[str | None, typer.Option("--type", metavar="TYPE", help="Job type.")] = None,
-    queue: Annotated[str | None, typer.Option("--queue", metavar="NAME", help="Queue.")] = None,
-    category: Annotated[str | None, typer.Option("--category", metavar="NAME", help="Category.")] = None,
-    in_project: Annotated[
-        str | None, typer.Option("--in-project", metavar="NAME", help="Only runs of this project.")
-    ] = None,
+    status: choose.Statuses = None,
+    group: choose.Group = None,
+    job_type: choose.JobType = None,
+    queue: choose.Queue = None,
+    category: choose.Category = None,
+    in_project: choose.InProject = None,
     trigger_type: Annotated[
         str | None,
         typer.Option("--trigger", metavar="KIND", help="How it was made: immediate, delayed, scheduled …"),
@@ -52,11 +46,9 @@ def list_runs(
     job: Annotated[
         str | None, typer.Option("--job", metavar="SLUG", help="Only runs of this saved job.")
     ] = None,
-    since: Annotated[str | None, typer.Option("--since", metavar="1h|TIME", help="Made after this.")] = None,
-    until: Annotated[str | None, typer.Option("--until", metavar="1h|TIME", help="Made before this.")] = None,
-    text: Annotated[
-        str | None, typer.Option("--text", metavar="TEXT", help="Part of the type, name or message.")
-    ] = None,
+    since: choose.Since = None,
+    until: choose.Until = None,
+    text: choose.Text = None,
     limit: Annotated[int, typer.Option("--limit", metavar="1-500", help="Runs on a page.")] = 50,
     cursor: Annotated[
         str | None, typer.Option("--cursor", metavar="CURSOR", help="Goes on where a page ended.")
@@ -78,7 +70,7 @@ def list_runs(
 
 
 def _print_page(call: Call, page: RunPage, chosen: RunFilter) -> None:
-    from jobdeck.cli.json_form import page_json
+    from jobdeck.cli.json_form.runs import page_json
     from jobdeck.cli.output import emit_json, emit_table, say
 
     if call.json:
@@ -135,7 +127,7 @@ def show(
 def print_run(call: Call, run: Run, history: Sequence[RunEvent] = ()) -> None:
     """The whole record, as JSON or for people."""
     from jobdeck.cli.detail import detail_text, events_text
-    from jobdeck.cli.json_form import event_json, run_json
+    from jobdeck.cli.json_form.runs import event_json, run_json
     from jobdeck.cli.output import emit_block, emit_json
 
     if call.json:
@@ -150,7 +142,7 @@ def print_run(call: Call, run: Run, history: Sequence[RunEvent] = ()) -> None:
 def trace(call: Call, run_id: Id) -> None:
     """Show what each attempt of a run spent its time on."""
     from jobdeck.cli.detail import trace_text
-    from jobdeck.cli.json_form import attempt_json
+    from jobdeck.cli.json_form.runs import attempt_json
     from jobdeck.cli.output import emit, emit_json, say
 
     async def work(client: Client) -> Run:
@@ -170,7 +162,7 @@ def trace(call: Call, run_id: Id) -> None:
 
 def why(call: Call, run_id: Id) -> None:
     """Say what a run waits for, each with the command that lifts it."""
-    from jobdeck.cli.json_form import reason_json
+    from jobdeck.cli.json_form.runs import reason_json
     from jobdeck.cli.output import emit, emit_json
 
     async def work(client: Client) -> list[Reason]:

@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
 
 def list_teams(call: Call) -> None:
     """Show all teams."""
-    from jobdeck.cli.json_form import team_json
+    from jobdeck.cli.json_form.people import team_json
 
     found = call.ask(lambda client: client.teams.list(), _outside_teams(call))
     _print(call, found, [team_json(team) for team in found])
@@ -48,7 +48,7 @@ def list_teams(call: Call) -> None:
 
 def show_team(call: Call, slug: Slug) -> None:
     """Show a team."""
-    from jobdeck.cli.json_form import team_json
+    from jobdeck.cli.json_form.people import team_json
 
     team = call.ask(lambda client: client.teams.show(slug), _outside_teams(call))
     _print_one(call, team, team_json(team))
@@ -56,7 +56,7 @@ def show_team(call: Call, slug: Slug) -> None:
 
 def create_team(call: Call, slug: Slug, name: Name = None) -> None:
     """Make a team."""
-    from jobdeck.cli.json_form import team_json
+    from jobdeck.cli.json_form.people import team_json
     from jobdeck.cli.output import emit, emit_json
 
     team = call.ask(lambda client: client.teams.create(slug, name), _outside_teams(call))
@@ -68,7 +68,7 @@ def create_team(call: Call, slug: Slug, name: Name = None) -> None:
 
 def list_projects(call: Call) -> None:
     """Show the projects of the team."""
-    from jobdeck.cli.json_form import project_json
+    from jobdeck.cli.json_form.people import project_json
 
     found = call.ask(lambda client: client.projects.list(), _outside_projects(call))
     _print(call, found, [project_json(project) for project in found])
@@ -76,7 +76,7 @@ def list_projects(call: Call) -> None:
 
 def show_project(call: Call, slug: Slug) -> None:
     """Show a project of the team."""
-    from jobdeck.cli.json_form import project_json
+    from jobdeck.cli.json_form.people import project_json
 
     project = call.ask(lambda client: client.projects.show(slug), _outside_projects(call))
     _print_one(call, project, project_json(project))
@@ -84,7 +84,7 @@ def show_project(call: Call, slug: Slug) -> None:
 
 def create_project(call: Call, slug: Slug, name: Name = None) -> None:
     """Make a project in the team."""
-    from jobdeck.cli.json_form import project_json
+    from jobdeck.cli.json_form.people import project_json
     from jobdeck.cli.output import emit, emit_json
 
     project = call.ask(lambda client: client.projects.create(slug, name), _outside_projects(call))

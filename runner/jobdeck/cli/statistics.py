@@ -39,7 +39,7 @@ def stats(
     ] = None,
 ) -> None:
     """Count the team's runs: how they ended, how long they took, how many an hour."""
-    from jobdeck.cli.json_statistics import statistics_json
+    from jobdeck.cli.json_form.statistics import statistics_json
     from jobdeck.cli.output import emit_json
     from jobdeck.errors import ValidationError
     from jobdeck.statistics import Grouping
@@ -94,7 +94,7 @@ def _seconds(value: float | None) -> str:
 
 def health(call: Call, slug: Slug, window: Window = "7d") -> None:
     """Say how well a job does: its runs in a window, beside those of the window before."""
-    from jobdeck.cli.json_statistics import health_json
+    from jobdeck.cli.json_form.statistics import health_json
     from jobdeck.cli.output import emit_block, emit_json
 
     span = _window(window)
@@ -137,7 +137,7 @@ def history(
     ] = None,
 ) -> None:
     """Show the runs of a job, newest first: when they were due, began and ended, and how."""
-    from jobdeck.cli.json_statistics import history_json
+    from jobdeck.cli.json_form.statistics import history_json
     from jobdeck.cli.output import emit_json
 
     async def work(client: Client) -> RunPage:

@@ -53,7 +53,7 @@ def register(part: typer.Typer) -> None:
 
 def cancel(call: Call, run_id: Id, reason: Reason = None) -> None:
     """Ask a run to stop. A waiting run ends at once, a running one as soon as its handler lets go."""
-    from jobdeck.cli.json_form import cancel_json
+    from jobdeck.cli.json_form.runs import cancel_json
     from jobdeck.cli.output import emit, emit_json
     from jobdeck.ids import show_id
 
@@ -162,7 +162,7 @@ async def _params(
 
 def _steer(call: Call, run_id: str, act: Callable[[Client, UUID], Awaitable[Run]]) -> None:
     """Do something to a run; its id and what it is now."""
-    from jobdeck.cli.json_form import run_json
+    from jobdeck.cli.json_form.runs import run_json
     from jobdeck.cli.output import emit, emit_json
 
     async def work(client: Client) -> Run:

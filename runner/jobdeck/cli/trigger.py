@@ -263,7 +263,7 @@ class _Request:
 
 
 def _print_preview(call: Call, run: Run) -> int:
-    from jobdeck.cli.json_form import run_json
+    from jobdeck.cli.json_form.runs import run_json
     from jobdeck.cli.output import emit_json, say
     from jobdeck.cli.runs import print_run
 
@@ -276,7 +276,7 @@ def _print_preview(call: Call, run: Run) -> int:
 
 
 def _print_run(call: Call, run: Run) -> None:
-    from jobdeck.cli.json_form import run_json
+    from jobdeck.cli.json_form.runs import run_json
     from jobdeck.cli.output import emit, emit_json, say
 
     if call.json:

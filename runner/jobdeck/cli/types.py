@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 def list_types(call: Call) -> None:
     """Show the job types, each with its package and how many live workers know it."""
-    from jobdeck.cli.json_form import type_json
+    from jobdeck.cli.json_form.jobs import type_json
     from jobdeck.cli.output import emit_json, emit_table, say
 
     found = call.ask(lambda client: client.types.list())
@@ -41,7 +41,7 @@ def show(call: Call, name: Annotated[str, typer.Argument(metavar="TYPE")]) -> No
     """Show one job type: package, defaults and the JSON Schema of its params."""
     import json
 
-    from jobdeck.cli.json_form import type_json
+    from jobdeck.cli.json_form.jobs import type_json
     from jobdeck.cli.output import emit_block, emit_json
 
     kind = call.ask(lambda client: client.types.show(name))

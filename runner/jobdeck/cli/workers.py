@@ -23,7 +23,7 @@ def list_workers(call: Call) -> None:
     from datetime import UTC, datetime
 
     from jobdeck.cli.human import span_text
-    from jobdeck.cli.json_form import worker_json
+    from jobdeck.cli.json_form.house import worker_json
     from jobdeck.cli.output import emit_json, emit_table, say
     from jobdeck.ids import show_id, tail
 
@@ -66,7 +66,7 @@ def alive(
     """Exit with 0 while workers of this host reach the database and beat, with 3 where too few do."""
     import socket
 
-    from jobdeck.cli.json_form import worker_json
+    from jobdeck.cli.json_form.house import worker_json
     from jobdeck.cli.output import emit, emit_json
     from jobdeck.errors import NotFound
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from jobdeck.cli.json_form import iso
+from jobdeck.cli.json_form.values import iso
 from jobdeck.ids import show_id
 
 if TYPE_CHECKING:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from jobdeck.cli.json_form import Json, iso, run_row_json
+from jobdeck.cli.json_form.runs import run_row_json
+from jobdeck.cli.json_form.values import Json, iso
 from jobdeck.model import RunPage
 from jobdeck.statistics import Health, Outcomes, Statistics
 

@@ -16,7 +16,7 @@ from jobdeck.errors import DatabaseUnavailable, JobdeckError
 from jobdeck.store.batch import Part, Results
 from jobdeck.store.database import Database
 from jobdeck.store.differences import Differences
-from jobdeck.store.signals import Signals
+from jobdeck.store.signals import Deafness, Signals
 from jobdeck.store.transaction import I, R, Verb
 from tests.engine.gate import Gate
 
@@ -47,6 +47,10 @@ class FaultyDatabase:
     @offset_us.setter
     def offset_us(self, value: int) -> None:
         self._inner.offset_us = value
+
+    @property
+    def deafness(self) -> Deafness | None:
+        return self._inner.deafness
 
     async def open(self) -> None: ...
 

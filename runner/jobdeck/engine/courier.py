@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -62,6 +62,8 @@ class Courier:
         self._made: dict[MakeSender, Sender] = {}
         """On the senders' loop alone."""
         self._under_way: dict[asyncio.Task[None], Parcel] = {}
+        self._taking: asyncio.Task[None] | None = None
+        """What it takes stands nowhere else until the database has answered."""
         self._wake = asyncio.Event()
         self._service: list[asyncio.Task[None]] = []
 
@@ -76,18 +78,25 @@ class Courier:
 
     async def nothing_left(self) -> bool:
         """Whether nothing is under way, nor due now."""
-        if not self._senders or self._under_way:
-            return not self._under_way
+        if not self._senders:
+            return True
+        if self._under_way or self._taking is not None:
+            return False
         database, channels = self._database, tuple(self._senders)
         return not await database.read(lambda conn: anything_due(conn, database.now_of(conn), channels))
 
     async def stop(self, seconds: float) -> None:
-        """Stop at once; what is under way is given back for others. Takes at most twice so many seconds."""
-        tasks = [*self._service, *self._under_way]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=seconds)
+        """Stop at once; what is under way is given back for others. Takes at most six times so many seconds."""
+        await _end(self._service, seconds)
+        if self._taking is not None:
+            with suppress(TimeoutError, DatabaseError):
+                await asyncio.wait_for(self._taking, seconds)
+        under_way = dict(self._under_way)
+        await _end(under_way, seconds)
+        # Here, because a delivery that is cancelled before it has begun can do nothing itself.
+        back = [GiveBack(parcel.id, parcel.tries) for task, parcel in under_way.items() if task.cancelled()]
+        with suppress(TimeoutError, DatabaseError):
+            await asyncio.wait_for(self._database.write_many(give_back, back), seconds)
         if self._loop is not None:
             with suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.wrap_future(self._loop.run(self._close())), seconds)
@@ -124,10 +133,18 @@ class Courier:
         ):
             return
         busy = Counter(parcel.receiver for parcel in self._under_way.values())
-        for parcel in await database.write(take, Take(channels, free, _LEASE_US, busy)):
-            task = asyncio.create_task(self._deliver(parcel))
-            self._under_way[task] = parcel
-            task.add_done_callback(self._forget)
+        self._taking = asyncio.create_task(self._take(Take(channels, free, _LEASE_US, busy)))
+        # A stop cancels the round, not this: what is taken and not given back is held up for its whole lease.
+        await asyncio.shield(self._taking)
+
+    async def _take(self, item: Take) -> None:
+        try:
+            for parcel in await self._database.write(take, item):
+                task = asyncio.create_task(self._deliver(parcel))
+                self._under_way[task] = parcel
+                task.add_done_callback(self._forget)
+        finally:
+            self._taking = None
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         del self._under_way[task]
@@ -138,13 +155,7 @@ class Courier:
     # -- one notification ---------------------------------------------------------------------------------------
 
     async def _deliver(self, parcel: Parcel) -> None:
-        try:
-            tried = await self._try(parcel)
-        except asyncio.CancelledError:
-            with suppress(DatabaseError):
-                await self._database.write(give_back, GiveBack(parcel.id, parcel.tries))
-            raise
-        await self._tell(tried)
+        await self._tell(await self._try(parcel))
 
     async def _try(self, parcel: Parcel) -> Tried:
         try:
@@ -204,6 +215,14 @@ class Courier:
             except DatabaseError as error:
                 _log.debug("what became of a notification waits for the database: %s", error)
             await self._clock.sleep(_TELL_PAUSE)
+
+
+async def _end(tasks: Iterable[asyncio.Task[None]], seconds: float) -> None:
+    waited = list(tasks)
+    for task in waited:
+        task.cancel()
+    if waited:
+        await asyncio.wait(waited, timeout=seconds)
 
 
 def _is_cancelled() -> bool:

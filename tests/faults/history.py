@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, Engine, Table, create_engine, func, make_url, select, text
+from sqlalchemy import Connection, Engine, Table, create_engine, event, func, make_url, select, text
 from sqlalchemy.pool import NullPool
 
 from jobdeck.states import ACTIVE, Status
@@ -70,7 +70,15 @@ def plain_engine(url: str) -> Engine:
     """An engine that has nothing to do with jobdeck's own: another driver, no pool."""
     parsed = make_url(url)
     driver = "postgresql+psycopg" if parsed.get_backend_name() == "postgresql" else "sqlite"
-    return create_engine(parsed.set(drivername=driver), poolclass=NullPool)
+    engine = create_engine(parsed.set(drivername=driver), poolclass=NullPool)
+    if engine.dialect.name == "sqlite":
+        # The rows may hold what is no text at all.
+        event.listen(engine, "connect", _read_any_text)
+    return engine
+
+
+def _read_any_text(connection: Any, _record: Any) -> None:
+    connection.text_factory = lambda stored: stored.decode("utf-8", "replace")
 
 
 @contextmanager

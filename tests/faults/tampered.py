@@ -88,6 +88,10 @@ _WORDS: Final = {
 }
 _OF_SQLITE: Final = {
     "params as bytes": Tampered("params = x'80049503'", INVALID),
+    "params that are no UTF-8": Tampered("params = CAST(x'7b22ff227d' AS TEXT)", INVALID),
+    "a name that is no UTF-8": Tampered("name = CAST(x'ff' AS TEXT)", DONE),
+    "a type that is no UTF-8": Tampered("job_type = CAST(x'ff' AS TEXT)", WAITS),
+    "a queue that is no UTF-8": Tampered("queue = CAST(x'ff' AS TEXT)", DONE),
     "params as a number": Tampered("params = 5", INVALID),
     "a timeout in words": Tampered("timeout_s = 'soon'", GIVEN_UP),
     "an attempt in words": Tampered("attempt = 'x'", DONE_OR_SHUT_OUT),

@@ -207,6 +207,35 @@ class _Refusing:
         deliver([[self._error] for _ in parts])
 
 
+class _Ending:
+    """A database that ends what it is told to, the next time it is asked."""
+
+    def __init__(self) -> None:
+        self.next: list[UUID] = []
+
+    def submit(self, parts: Sequence[Any], deliver: Callable[[list[list[Any]]], None]) -> None:
+        deliver([[self.next] for _ in parts])
+
+
+def test_claims_that_fail_of_the_same_rows() -> None:
+    """The first has them ended; the second finds nothing more to end, and looks again instead of giving up.
+
+    One that was sent afterwards, and fails with nothing to end, is the end of its worker.
+    """
+    database, again, helpless = _Ending(), [], list[Exception]()
+    spoilt = SpoiltRows(
+        cast("Database", database), "host:1", on_ended=lambda: again.append(1), on_helpless=helpless.append
+    )
+    cause = OverflowError("too large")
+    database.next = [new_id()]
+    spoilt.end_waiting(cause, 0)
+    database.next = []
+    spoilt.end_waiting(cause, 0)
+    assert (len(again), helpless, spoilt.times) == (2, [], 1)
+    spoilt.end_waiting(cause, spoilt.times)
+    assert (len(again), helpless) == (2, [cause])
+
+
 @pytest.mark.parametrize("error", [OverflowError("too large"), DatabaseUnavailable("gone")])
 async def test_a_run_that_cannot_be_put_away_is_told(
     error: Exception, caplog: pytest.LogCaptureFixture

@@ -58,6 +58,8 @@ class _Move:
     request: Claim | None
     news: int
     """How many reasons to look had come up when it was sent."""
+    spoilt: int
+    """How often spoilt rows had been ended by then."""
     sent_at: float
 
 
@@ -226,7 +228,7 @@ class Pump:
             )
             for execution, ending in ended
         ]
-        return _Move(ended, items, request, self._news, self._parts.clock.monotonic())
+        return _Move(ended, items, request, self._news, self._spoilt.times, self._parts.clock.monotonic())
 
     def _request(self) -> Claim | None:
         free = self.slots.free - self._asked
@@ -306,7 +308,7 @@ class Pump:
             if isinstance(result, DatabaseError):
                 self._warn("cannot claim: %s", result)
             else:
-                self._spoilt.end_waiting(result)
+                self._spoilt.end_waiting(result, move.spoilt)
             return
         if result and self._parts.clock.monotonic() - move.sent_at > request.lease_us / 1_000_000:
             _log.warning(

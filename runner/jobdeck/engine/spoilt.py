@@ -16,7 +16,7 @@ _log = logging.getLogger("jobdeck.engine.spoilt")
 
 
 class SpoiltRows:
-    """`on_ended` is called where something was ended, `on_helpless` with the cause where nothing was found to be."""
+    """Calls `on_ended` where there is less in the way, `on_helpless` with the cause where nothing was found to be."""
 
     def __init__(
         self,
@@ -30,17 +30,19 @@ class SpoiltRows:
         self._actor = actor
         self._on_ended = on_ended
         self._on_helpless = on_helpless
+        self.times = 0
+        """How often something was ended."""
 
     def end_run(self, run_id: UUID, why: str, cause: Exception) -> None:
         """End the run that this worker holds and cannot work on."""
         self._end(Quarantine(self._actor, run_id, f"{why} ({type(cause).__name__})"), cause)
 
-    def end_waiting(self, cause: Exception) -> None:
-        """End those that keep a claim from succeeding."""
+    def end_waiting(self, cause: Exception, times: int) -> None:
+        """End those that keep a claim from succeeding, which was sent when something had been ended so many `times`."""
         _log.error("a claim has failed: %s", cause)
-        self._end(Quarantine(self._actor), cause)
+        self._end(Quarantine(self._actor), cause, times)
 
-    def _end(self, item: Quarantine, cause: Exception) -> None:
+    def _end(self, item: Quarantine, cause: Exception, times: int = 0) -> None:
         def done(results: Results) -> None:
             (ended,) = results[0]
             if isinstance(ended, Exception):
@@ -54,6 +56,10 @@ class SpoiltRows:
                 for run_id in ended:
                     shown = show_id("run", run_id)
                     _log.error("%s is ended: its row in the database has been changed by hand", shown)
+                self.times += 1
+                self._on_ended()
+            elif item.run_id is None and self.times > times:
+                # Two claims failed of the same rows: the other one has had them ended.
                 self._on_ended()
             elif item.run_id is None and not isinstance(ended, DatabaseError):
                 self._on_helpless(cause)

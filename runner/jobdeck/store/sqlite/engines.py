@@ -99,6 +99,7 @@ def reader_engine(path: Path, busy_timeout: float, size: int) -> Engine:
 def _configure(connection: Any, _record: Any) -> None:
     # First of all: pragmas only work outside a transaction, and the driver's own mode would open one.
     connection.isolation_level = None
+    connection.text_factory = _text
     for pragma in _PRAGMAS:
         _pragma(connection, pragma)
     for name, wanted in (("journal_mode", "wal"), ("foreign_keys", 1), ("synchronous", 2)):
@@ -110,6 +111,12 @@ def _configure(connection: Any, _record: Any) -> None:
             raise DatabaseRefused(
                 f"SQLite refuses {name}={wanted} for this file (it says {found}); is it on a network file system?"
             )
+
+
+def _text(stored: bytes) -> str:
+    # SQLite keeps any bytes as a text. The driver's own way fails at the first bad ones, so that one row that somebody
+    # else has written would keep all others from being read.
+    return stored.decode("utf-8", "replace")
 
 
 def _lower(text: str | None) -> str | None:

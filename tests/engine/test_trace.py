@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 from datetime import timedelta
 from typing import Any
@@ -14,11 +13,13 @@ from pydantic import BaseModel
 from jobdeck import Context, Snooze, handler
 from jobdeck.engine.trace import PHASES, Stopwatch
 from jobdeck.model import Attempt
+from jobdeck.spans import MEASURED, unpacked
 from jobdeck.states import AttemptOutcome, Status
 from jobdeck.store.database import Database
+from jobdeck.store.schema import attempts
 from tests.engine import isolated_handlers
 from tests.engine.bench import Bench
-from tests.store.deck import team_of
+from tests.store.deck import execute_statement, team_of
 
 WORKERS = ("queue_wait", "claim", "load", "handler", "commit", "total")
 
@@ -139,7 +140,9 @@ def test_what_is_no_phase_is_left_out(wrong: dict[str, Any]) -> None:
     """A trace never makes a handler fail, and holds nothing that could not be shown."""
     watch = Stopwatch()
     watch.add({"good": 1, **wrong})
-    assert json.loads(watch.text(0, 0))["phases"] == {"good": 1_000_000}
+    spans = unpacked(watch.text(7, 9))
+    assert (spans["queue_wait"], spans["claim"], spans["good"]) == (7, 9, 1_000_000)
+    assert spans.keys() == {*MEASURED, "good"}
 
 
 def test_at_most_sixteen_names() -> None:
@@ -147,10 +150,41 @@ def test_at_most_sixteen_names() -> None:
     watch = Stopwatch()
     watch.add({f"p{number}": 1.0 for number in range(PHASES + 1)})
     watch.add({"p0": 1.0, "new": 1.0, "p1": 1e300})
-    phases = json.loads(watch.text(0, 0))["phases"]
-    assert len(phases) == PHASES
+    phases = unpacked(watch.text(0, 0))
+    assert len(phases) == PHASES + len(MEASURED)
     assert phases["p0"] == 2_000_000
     assert phases["p1"] == 366 * 86_400 * 1_000_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "5",
+        "{}",
+        "[1,2,3,4]",
+        "[1,2,3,4,null]",
+        '[1,2,3,4,"5"]',
+        "[1,2,3,4,true]",
+        "[1,2,3,4,5.5]",
+        "[1,2,3,4,9007199254740992]",
+        '[1,2,3,4,5,{"connect":"1"}]',
+        "[" * 100_000,
+        None,
+    ],
+)
+def test_a_trace_that_is_none(text: Any) -> None:
+    """Whoever changes the database by hand keeps nobody from seeing the run."""
+    assert unpacked(text) == {}
+
+
+async def test_a_spoilt_trace_is_left_out(bench: Bench) -> None:
+    """The run and its attempts are shown all the same."""
+    run = await bench.outcome(traced)
+    await bench.database.write(execute_statement, attempts.update().values(trace='{"queue_wait":1}'))
+    (attempt,) = (await bench.run(run.id)).attempts
+    assert (attempt.outcome, attempt.trace) == (AttemptOutcome.COMPLETED, {})
 
 
 async def test_an_attempt_given_up_has_one(bench: Bench) -> None:

@@ -6,16 +6,16 @@ differences of the database's own times; the rest the worker has measured itself
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import time
 from collections.abc import Mapping
 from typing import Any, Final
 
+from jobdeck.spans import RESERVED, packed
+
 PHASES: Final = 16
 """Most names that a handler may add."""
-RESERVED: Final = frozenset({"queue_wait", "claim", "load", "handler", "commit", "total"})
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _SECONDS_MAX: Final = 366 * 86_400
 
@@ -49,20 +49,22 @@ class Stopwatch:
                 phases[name] = min(phases.get(name, 0.0) + value, _SECONDS_MAX)
 
     def text(self, queue_wait: int, claim: int) -> str:
-        """Compact JSON, as the outcome goes to the database now."""
+        """As it is kept (`jobdeck.spans`), as the outcome goes to the database now."""
         now = time.monotonic_ns()
         ended = self.ended or now
         # A handler that never began, as its params are not valid, has taken no time.
         began = self.began or ended
-        # Numbers of ours alone: nothing to escape, and this is done for every attempt.
-        text = (
-            f'{{"queue_wait":{queue_wait},"claim":{claim},"load":{(began - self.received) // 1000}'
-            f',"handler":{(ended - began) // 1000},"commit":{(now - ended) // 1000}'
+        phases = (
+            {name: int(value * 1_000_000) for name, value in self._phases.items()} if self._phases else {}
         )
-        if self._phases is None:
-            return text + "}"
-        phases = {name: int(value * 1_000_000) for name, value in self._phases.items()}
-        return f'{text},"phases":{json.dumps(phases)}}}'
+        return packed(
+            queue_wait,
+            claim,
+            (began - self.received) // 1000,
+            (ended - began) // 1000,
+            (now - ended) // 1000,
+            phases,
+        )
 
 
 def _is_span(value: Any) -> bool:

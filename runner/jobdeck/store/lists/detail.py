@@ -12,6 +12,7 @@ from sqlalchemy import Connection, exists, select
 
 from jobdeck.clock import from_us
 from jobdeck.model import Attempt, LogEntry, Run, RunEvent, TeamScope, Wait
+from jobdeck.spans import TOTAL, unpacked
 from jobdeck.states import Status
 from jobdeck.store.differences import Differences
 from jobdeck.store.jobs.chains import kin_of
@@ -61,10 +62,10 @@ def _attempt(row: Any) -> Attempt:
 
 
 def _trace(row: Any) -> dict[str, timedelta]:
-    spans = json.loads(row["trace"])
-    spans |= spans.pop("phases", {})
-    # By the database's clock alone: from when it was due to when its outcome was stored.
-    spans["total"] = spans["queue_wait"] + row["finished_at"] - row["started_at"]
+    spans = unpacked(row["trace"])
+    if spans:
+        # By the database's clock alone: from when it was due to when its outcome was stored.
+        spans[TOTAL] = spans["queue_wait"] + row["finished_at"] - row["started_at"]
     return {name: timedelta(microseconds=span) for name, span in spans.items()}
 
 

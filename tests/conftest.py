@@ -1,3 +1,9 @@
 """What every test may use; the plugins named here are this folder's own modules."""
 
-pytest_plugins = ["tests.postgres", "tests.databases", "tests.reporting", "tests.capabilities.proofs"]
+pytest_plugins = [
+    "tests.postgres",
+    "tests.databases",
+    "tests.reporting",
+    "tests.capabilities.proofs",
+    "tests.faults.report",
+]

@@ -1,12 +1,14 @@
 """Looks after the tests that `docs/capabilities.md` names: in a run of the whole suite each of them has to pass.
 
 A pytest plugin. A run of a part of the suite only says that it did not look; that the tests exist is tested anyway.
+Where the tests are spread over processes (pytest-xdist), those say what they have collected, and it is judged in the
+one process that all reports come to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -15,6 +17,8 @@ from tests.capabilities.table import named_tests
 _collected: Final = pytest.StashKey[list[str]]()
 _passed: Final = pytest.StashKey[set[str]]()
 _unproven: Final = pytest.StashKey[list[str]]()
+_TO_THE_END: Final = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+_COLLECTED: Final = "tests.capabilities.collected"
 
 
 def unproven(named: Sequence[str], collected: Collection[str], passed: Collection[str]) -> list[str]:
@@ -38,7 +42,16 @@ def is_whole(config: pytest.Config) -> bool:
 def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
     """Before anything is deselected."""
     config.stash[_collected] = [item.nodeid for item in items]
-    config.stash[_passed] = set()
+    said: dict[str, Any] = getattr(config, "workeroutput", {})
+    said[_COLLECTED] = config.stash[_collected]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Learn what a process has collected. All have the same, but one that broke down says nothing."""
+    said: dict[str, Any] = getattr(node, "workeroutput", {})
+    if _COLLECTED in said:
+        node.config.stash[_collected] = said[_COLLECTED]
 
 
 class _Watch:
@@ -48,7 +61,7 @@ class _Watch:
         self._config = config
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        passed = self._config.stash.get(_passed, set())
+        passed = self._config.stash.setdefault(_passed, set())
         if report.failed:
             passed.discard(report.nodeid)
         elif report.when == "call" and report.passed:
@@ -63,13 +76,15 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A promise that nothing has proven fails the session."""
     config = session.config
-    if not is_whole(config) or session.shouldstop or session.shouldfail:
+    is_spread = hasattr(config, "workerinput")
+    is_cut = session.shouldstop or session.shouldfail or session.exitstatus not in _TO_THE_END
+    if is_spread or is_cut or not is_whole(config):
         return
     collected: list[str] = config.stash.get(_collected, [])
     passed: set[str] = config.stash.get(_passed, set())
     found = unproven(named_tests(), collected, passed)
     config.stash[_unproven] = found
-    if found and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+    if found:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 

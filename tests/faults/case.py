@@ -72,6 +72,8 @@ class Case:
     size: Size
     ledger: Ledger
     workers: Workers
+    properties: list[tuple[str, object]]
+    """Of the test; they go into its report."""
     begun: float = field(default_factory=time.monotonic)
     _asked: int = field(default=0, init=False)
 
@@ -167,7 +169,8 @@ class Case:
                 throughput=throughput,
                 seconds=time.monotonic() - self.begun,
                 note=note,
-            )
+            ),
+            self.properties,
         )
         shown = "\n".join(str(breach) for breach in found[:20])
         assert not found, f"{len(found)} breaches:\n{shown}\n" + "\n".join(self.last_words())

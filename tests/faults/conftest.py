@@ -16,7 +16,6 @@ from jobdeck.store.open import upgrade
 from tests.faults.case import Case, Size, base_settings
 from tests.faults.ledger import LEDGER_VARIABLE, Ledger
 from tests.faults.nursery import Nursery
-from tests.faults.report import gathered, table
 from tests.faults.workers import Workers
 from tests.postgres import PostgresServer, create_database, running_server
 
@@ -35,13 +34,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _size() is Size.WHOLE and item.path.is_relative_to(_HERE):
             item.add_marker(pytest.mark.timeout(_WHOLE_TIMEOUT))
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show the table of this session."""
-    if gathered:
-        terminalreporter.section("fault cases")
-        terminalreporter.write_line(table(gathered))
 
 
 @pytest.fixture
@@ -111,6 +103,6 @@ def _case_on(
     workers = Workers(folder, ledger, nursery, base_settings(url, folder))
     kind = "sqlite" if url.startswith("sqlite") else "postgresql"
     try:
-        yield Case(name[1].upper(), title, kind, url, folder, size, ledger, workers)
+        yield Case(name[1].upper(), title, kind, url, folder, size, ledger, workers, test.user_properties)
     finally:
         workers.end()

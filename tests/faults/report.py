@@ -1,4 +1,6 @@
-"""The report: one row per case and database, gathered while the cases run, shown as a table.
+"""The report: one row per case and database, noted on the report of its test, shown as a table at the end.
+
+A pytest plugin, because the tests may be spread over processes, and a table is wanted in one.
 
 `python -m tests.faults.report ROWS [DOCUMENT]` prints the table of a file of rows, and puts it into the document
 between its two marks, below a list of the cases.
@@ -9,9 +11,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
+
+import pytest
 
 REPORT_VARIABLE = "JOBDECK_TEST_FAULTS_REPORT"
 """Names the file that rows are appended to; without it they are only shown."""
@@ -22,8 +27,7 @@ _HEAD = (
     "longest recovery", "throughput back", "took", "note",
 )  # fmt: skip
 
-gathered: list[Row] = []
-"""The rows of this session."""
+_PROPERTY: Final = "fault case"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +50,28 @@ class Row:
     note: str = ""
 
 
-def write_row(row: Row) -> None:
-    """Keep a row for the end of the session, and in the file that the environment names."""
-    gathered.append(row)
+def write_row(row: Row, properties: list[tuple[str, object]]) -> None:
+    """Note a row among the properties of its test, and in the file that the environment names."""
+    line = json.dumps(asdict(row))
+    properties.append((_PROPERTY, line))
     if path := os.environ.get(REPORT_VARIABLE):
         with Path(path).open("a") as file:
-            file.write(json.dumps(asdict(row)) + "\n")
+            file.write(f"{line}\n")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show the table of this session."""
+    if rows := list(_noted(terminalreporter)):
+        terminalreporter.section("fault cases")
+        terminalreporter.write_line(table(rows))
+
+
+def _noted(terminalreporter: pytest.TerminalReporter) -> Iterator[Row]:
+    for outcome in ("passed", "failed", "xfailed", "xpassed"):
+        for report in terminalreporter.getreports(outcome):
+            for name, line in getattr(report, "user_properties", ()):
+                if name == _PROPERTY:
+                    yield Row(**json.loads(line))
 
 
 def read_rows(path: Path) -> list[Row]:

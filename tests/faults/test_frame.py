@@ -121,8 +121,7 @@ def test_a_host_clock_jumps_for_its_processes(tmp_path: Path) -> None:
 def test_the_report_is_a_table_between_two_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows go through a file and into the document, whose other text stays; one without marks is refused."""
     monkeypatch.setenv("JOBDECK_TEST_FAULTS_REPORT", str(tmp_path / "rows"))
-    monkeypatch.setattr("tests.faults.report.gathered", [])
-    write_row(ROW)
+    write_row(ROW, [])
     assert read_rows(tmp_path / "rows") == [ROW]
     line = "| R03 | sqlite | 7 | 1,200 | 0 | 0 | 0 | 2.0 s | 95% | 31 s | a note |"
     assert table([ROW]).splitlines()[2] == line

@@ -55,14 +55,18 @@ _INITDB_OPTIONS = (
     "--locale=C",
     "--locale-provider=builtin",
     "--builtin-locale=C.UTF-8",
-    "--no-sync",  # of the empty cluster only; the server itself runs with fsync on, as in production
+    "--no-sync",  # of the empty cluster only
 )
 
 _CONFIGURATION = """
 listen_addresses = ''
 unix_socket_directories = '{folder}'
 max_connections = 200
+fsync = {fsync}
 """
+
+DURABLE_VARIABLE = "JOBDECK_TEST_POSTGRES_DURABLE"
+"""Set to anything, it makes the session's server wait for the disk at each commit, as one in production does."""
 
 
 @dataclass(frozen=True)
@@ -136,8 +140,11 @@ def drop_database(server: PostgresServer, url: str) -> None:
 
 
 @contextmanager
-def running_server(parent: Path = Path("/tmp")) -> Iterator[PostgresServer]:
+def running_server(parent: Path = Path("/tmp"), *, durable: bool = True) -> Iterator[PostgresServer]:
     """The outside server if one is named in the environment, else one started now and stopped at the end.
+
+    `durable`: fsync is on, as in production. It matters where the machine loses its power, which no test can do to
+    it; when processes die, what was committed is with the kernel.
 
     Its data and its socket lie in a folder below `parent`, whose path is to be short and open to `nobody`: the path
     of a Unix socket may have 107 bytes at most. `$TMPDIR` is often neither.
@@ -151,7 +158,9 @@ def running_server(parent: Path = Path("/tmp")) -> Iterator[PostgresServer]:
         programs, account = _programs(folder)
         data = folder / "data"
         _initialise(programs, data, account)
-        (data / "postgresql.auto.conf").write_text(_CONFIGURATION.format(folder=folder))
+        (data / "postgresql.auto.conf").write_text(
+            _CONFIGURATION.format(folder=folder, fsync="on" if durable else "off")
+        )
         with _supervised(programs / "postgres", data, folder, account) as supervisor:
             url = f"postgresql://postgres@/postgres?host={folder}"
             server = PostgresServer(url, supervisor, folder / "log")
@@ -164,7 +173,7 @@ def running_server(parent: Path = Path("/tmp")) -> Iterator[PostgresServer]:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """The PostgreSQL server of this test session."""
-    with running_server() as server:
+    with running_server(durable=bool(os.environ.get(DURABLE_VARIABLE))) as server:
         yield server
 
 

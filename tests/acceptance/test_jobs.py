@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import pytest
+from sqlalchemy import update
 
+from jobdeck.clock import to_us
+from jobdeck.store.schema import schedules
 from tests.acceptance.deck import Deck
+from tests.faults.history import plain_engine
 
 
 def test_a_job_from_its_making_to_its_run(deck: Deck) -> None:
@@ -92,17 +97,24 @@ def test_jobs_kept_in_a_file(deck: Deck) -> None:
 
 
 def test_a_schedule_fires_by_itself(deck: Deck) -> None:
-    """Two workers, a job for every minute whose time is set to now by hand: one run, made by the schedule."""
-    job = deck.json("jobs", "create", "tick", "--type", "noop", "--set", 'schedule.cron="* * * * *"')
+    """Two workers, a yearly job whose time is set to this minute by hand: one run, made by the schedule."""
+    now = datetime.now(UTC).replace(second=0, microsecond=0)
+    cron = f"schedule.cron={now.minute} {now.hour} {now.day} {now.month} *"
+    options = ("--set", cron, "--set", "schedule.misfire_grace=5m")
+    job = deck.json("jobs", "create", "tick", "--type", "noop", *options)
     assert job["next_fire_at"] is not None
     assert job["next_fire_at"][:16] in deck.run("jobs", "list").stdout.replace(" ", "T")
     wrong = deck.run("jobs", "update", "tick", "--set", 'schedule.cron="0 0 30 2 *"')
     assert (wrong.returncode, "schedule" in wrong.stderr) == (2, True)
+    with plain_engine(deck.url).begin() as conn:
+        conn.execute(update(schedules).values(next_fire_at=to_us(now)))
     deck.worker()
     deck.worker()
     (run,) = deck.until(lambda: deck.json("runs", "list", "--type", "noop", "--status", "completed")["runs"])
     assert (run["trigger_type"], run["triggered_by"]) == ("scheduled", "schedule:tick")
-    assert run["scheduled_at"] == job["next_fire_at"]
+    assert datetime.fromisoformat(run["scheduled_at"]) == now
+    again = deck.json("jobs", "show", "tick")
+    assert again["next_fire_at"] == job["next_fire_at"]
     assert deck.show(run["id"])["schedule_id"] == job["schedule_id"]
     assert deck.run("jobs", "disable", "tick").returncode == 0
     assert deck.json("jobs", "show", "tick")["next_fire_at"] is None

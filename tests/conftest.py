@@ -3,6 +3,7 @@
 pytest_plugins = [
     "tests.postgres",
     "tests.databases",
+    "tests.nursery",
     "tests.reporting",
     "tests.capabilities.proofs",
     "tests.faults.report",

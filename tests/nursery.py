@@ -1,9 +1,9 @@
-"""Starts the processes of the cases quickly: everything they import is imported once, then each is a fork of that.
+"""Starts processes of jobdeck quickly: everything they import is imported once, then each is a fork of that.
 
-The imports are nine tenths of what a worker's start costs, and the cases start hundreds. A child is a process like
+The imports are nine tenths of what a worker's start costs, and the tests start hundreds. A child is a process like
 any other: its own environment, folder, standard streams and exit code; it runs a module as `python -m` does.
 
-`python -m tests.faults.nursery` reads one request per line and writes one answer per line; with the end of its
+`python -m tests.nursery` reads one request per line and writes one answer per line; with the end of its
 input it kills what it has started and ends, so that nothing outlives the tests.
 """
 
@@ -17,11 +17,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
+
+import pytest
 
 _PRELOADED = (
     "jobdeck.cli.main",
@@ -30,10 +32,17 @@ _PRELOADED = (
     "jobdeck.engine.worker",
     "jobdeck.store.sqlite.database",
     "jobdeck.store.postgres.database",
+    "jobdeck_handlers.command",
+    "jobdeck_handlers.export",
+    "jobdeck_handlers.http",
     "jobdeck_handlers.http_sync",
+    "jobdeck_handlers.llm_batch",
+    "jobdeck_handlers.noop",
+    "jobdeck_handlers.sitemap_check",
+    "jobdeck_handlers.sleep",
     "tests.faults.handlers",
 )
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 class Child:
@@ -52,10 +61,10 @@ class Child:
             return self.wait(0)
         return None
 
-    def wait(self, seconds: float) -> int:
+    def wait(self, timeout: float | None = None) -> int:
         """Its exit code. Raises subprocess.TimeoutExpired."""
-        if self.returncode is None and not select.select([self._ended], [], [], seconds)[0]:
-            raise subprocess.TimeoutExpired(f"process {self.pid}", seconds)
+        if self.returncode is None and not select.select([self._ended], [], [], timeout)[0]:
+            raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0.0)
         # Several threads may have waited; one of them learns the code.
         with self._lock:
             if self.returncode is None:
@@ -70,6 +79,10 @@ class Child:
         if self.poll() is None:
             os.kill(self.pid, number)
 
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
 
 class Nursery:
     """The other end of the program, for the process of the tests; used from any thread."""
@@ -77,7 +90,7 @@ class Nursery:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.nursery"],
+            [sys.executable, "-m", "tests.nursery"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -118,6 +131,14 @@ class Nursery:
         self._process.communicate()
 
 
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """What starts the processes of all tests."""
+    nursery = Nursery()
+    yield nursery
+    nursery.close()
+
+
 def _serve() -> dict[str, Any] | None:
     """Answer requests until there are none; in a child, what it is to become."""
     children: set[int] = set()
@@ -154,6 +175,9 @@ def _become(
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
+    # What an interpreter makes of its command line and of its environment before it runs anything.
+    sys.path[:1] = [folder, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+    sys.orig_argv = [sys.executable, "-m", module, *arguments]
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
     sys.exit(0)

@@ -22,15 +22,17 @@ from unittest import mock
 import typer.main
 
 from jobdeck.cli.main import build, run
+from tests.nursery import Child, Nursery
 
 # Generous: the machine may be shared, and a test that waits longer has found something.
 PATIENCE = 60.0
 LEASE = "3s"
+_PAUSE = 0.05
 
 
 @cache
-def _tree() -> Any:
-    # Made once: to make it takes longer than most commands.
+def command_line() -> Any:
+    """What `run` takes, made once: to make it takes longer than most commands."""
     return typer.main.get_command(build())
 
 
@@ -49,7 +51,9 @@ class Deck:
 
     url: str
     folder: Path
-    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    nursery: Nursery | None = None
+    """Starts its workers; without one each is a new interpreter."""
+    workers: list[subprocess.Popen[bytes] | Child] = field(default_factory=list)
     settings: dict[str, str] = field(default_factory=dict)
     """Variables of the environment that a test adds or changes."""
 
@@ -78,7 +82,7 @@ class Deck:
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
         ):
-            code = run(_tree(), list(arguments))
+            code = run(command_line(), list(arguments))
         return Done(code, out.getvalue(), err.getvalue())
 
     def spawn(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -99,8 +103,19 @@ class Deck:
         assert done.returncode == 0, (arguments, done.stderr)
         return json.loads(done.stdout)
 
-    def worker(self, *arguments: str, prefix: Sequence[str] = ()) -> subprocess.Popen[bytes]:
-        """`jobdeck runner …`, with `prefix` before it; its log is in a file beside the database."""
+    def worker(self, *arguments: str) -> subprocess.Popen[bytes] | Child:
+        """`jobdeck runner …`; its log is in a file beside the database."""
+        if self.nursery is None:
+            return self.new_worker(*arguments)
+        log = self.folder / f"worker-{len(self.workers)}.log"
+        child = self.nursery.start(
+            "jobdeck", ["runner", *arguments], environment=self.environment, folder=self.folder, log=log
+        )
+        self.workers.append(child)
+        return child
+
+    def new_worker(self, *arguments: str, prefix: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+        """As `worker`, as a new interpreter, with `prefix` before its command line."""
         with (self.folder / f"worker-{len(self.workers)}.log").open("wb") as log:
             process = subprocess.Popen(
                 [*prefix, sys.executable, "-m", "jobdeck", "runner", *arguments],
@@ -123,11 +138,12 @@ class Deck:
         return found
 
     def until(self, holds: Callable[[], Any]) -> Any:
-        """Ask again until something is true; every question is a command, so it takes its time."""
+        """Ask again until something is true; the pause leaves the processor to those that are to make it true."""
         deadline = time.monotonic() + PATIENCE
         while not (found := holds()):
             logs = [self.log_of(index)[-1_000:] for index in range(len(self.workers))]
             assert time.monotonic() < deadline, ("waited too long", logs)
+            time.sleep(_PAUSE)
         return found
 
     def rows(self, table: str) -> list[dict[str, Any]]:
@@ -149,9 +165,9 @@ class Deck:
 
 
 @contextmanager
-def deck_at(url: str, folder: Path) -> Iterator[Deck]:
+def deck_at(url: str, folder: Path, nursery: Nursery) -> Iterator[Deck]:
     """A deck whose workers end with the block."""
-    made = Deck(url, folder)
+    made = Deck(url, folder, nursery)
     try:
         yield made
     finally:

@@ -158,7 +158,7 @@ def play(namespaces: Namespaces, direct: str, url: str) -> None:
 
 def _start_worker(deck: Deck, namespaces: Namespaces, number: int) -> int:
     prefix = namespaces.inside(f"worker{number}")
-    return deck.worker("--concurrency", str(CONCURRENCY), prefix=prefix).pid
+    return deck.new_worker("--concurrency", str(CONCURRENCY), prefix=prefix).pid
 
 
 def main() -> int:

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.deck import Deck, deck_at
+from tests.nursery import Nursery
 
 
 @pytest.fixture
-def deck(database_url: str, tmp_path: Path) -> Iterator[Deck]:
+def deck(database_url: str, tmp_path: Path, nursery: Nursery) -> Iterator[Deck]:
     """jobdeck on a fresh, migrated database; its commands are those of `bob`."""
     folder = tmp_path / "data"
     folder.mkdir(mode=0o700)
-    with deck_at(database_url, folder) as made:
+    with deck_at(database_url, folder, nursery) as made:
         made.settings["JOBDECK_ACTOR"] = "bob"
         yield made

@@ -15,8 +15,8 @@ import pytest
 from jobdeck.store.open import upgrade
 from tests.faults.case import Case, Size, base_settings
 from tests.faults.ledger import LEDGER_VARIABLE, Ledger
-from tests.faults.nursery import Nursery
 from tests.faults.workers import Workers
+from tests.nursery import Nursery
 from tests.postgres import PostgresServer, create_database, running_server
 
 SIZE_VARIABLE = "JOBDECK_TEST_FAULTS"
@@ -40,14 +40,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def size() -> Size:
     """How much of a case is to be run."""
     return _size()
-
-
-@pytest.fixture(scope="session")
-def nursery() -> Iterator[Nursery]:
-    """What starts the processes of all cases."""
-    nursery = Nursery()
-    yield nursery
-    nursery.close()
 
 
 @pytest.fixture

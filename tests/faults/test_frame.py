@@ -16,9 +16,9 @@ import pytest
 from tests.faults.hostclock import CLOCK_VARIABLE, HostClock
 from tests.faults.killpoints import POINTS, Action, KillPoint
 from tests.faults.ledger import Kind, Ledger, of_kind
-from tests.faults.nursery import ROOT, Child, Nursery
 from tests.faults.report import Row, put_into, read_rows, table, write_row
 from tests.faults.workers import as_toml, merged
+from tests.nursery import ROOT, Child, Nursery
 
 RUN = UUID(int=5)
 ROW = Row("R03", "What is done.", "sqlite", "short", 7, 1_200, 0, 0, 0, 2.04, 0.954, 31.0, "a note")
@@ -84,6 +84,28 @@ def test_children_have_their_own_exit_code_environment_and_output(
     assert (good.poll(), bad.wait(0)) == (0, 2)
     assert (tmp_path / "--version").read_text().startswith("jobdeck ")
     assert "no-such-command" in (tmp_path / "no-such-command").read_text()
+
+
+def test_a_child_knows_its_command_line_and_finds_modules_as_a_new_interpreter_does(
+    own_nursery: Nursery, tmp_path: Path
+) -> None:
+    """It can start itself again by its command line; its folder comes first, then the folders of the environment."""
+    (tmp_path / "told.py").write_text("import sys\nprint(sys.orig_argv, sys.path[:2])\n")
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    child = own_nursery.start(
+        "told", ["--once"], environment=environment, folder=tmp_path, log=tmp_path / "log"
+    )
+    assert child.wait(60) == 0
+    said = (tmp_path / "log").read_text()
+    new = subprocess.run(
+        [sys.executable, "-m", "told", "--once"],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said == new.stdout
 
 
 def test_children_are_signalled_and_end_with_their_nursery(own_nursery: Nursery, tmp_path: Path) -> None:

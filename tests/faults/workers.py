@@ -13,7 +13,7 @@ from typing import Any
 from tests.faults.hostclock import CLOCK_VARIABLE, HostClock
 from tests.faults.killpoints import KILL_VARIABLE, KillPoint
 from tests.faults.ledger import LEDGER_VARIABLE, Ledger
-from tests.faults.nursery import ROOT, Child, Nursery
+from tests.nursery import ROOT, Child, Nursery
 
 SQLITE_VARIABLE = "JOBDECK_TEST_SQLITE"
 """Tells a process which version of SQLite it is to believe it has."""

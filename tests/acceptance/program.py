@@ -12,7 +12,8 @@ import os
 import sys
 from typing import Any
 
-from jobdeck.cli.main import build, run
+from jobdeck.cli.main import run
+from tests.acceptance.deck import command_line
 
 _MOST = 7
 
@@ -21,7 +22,7 @@ def jobdeck(*arguments: str) -> Any:
     """What the command prints as JSON; inside this process, for a new one would spend its time on imports."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        code = run(build(), [*arguments, "--json"])
+        code = run(command_line(), [*arguments, "--json"])
     assert code == 0, (arguments, code)
     return json.loads(out.getvalue())
 

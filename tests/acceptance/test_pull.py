@@ -9,12 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from tests.acceptance.deck import PATIENCE, Deck, Done
 from tests.handlers.api import Reply, serving
 
-RUNS = 200
+RUNS = 60
 ROOT = Path(__file__).parents[2]
 
 
@@ -38,9 +36,8 @@ def program(deck: Deck) -> Iterator[subprocess.Popen[str]]:
             started.kill()
 
 
-@pytest.mark.timeout(400)
 def test_two_programs_share_a_queue(deck: Deck) -> None:
-    """200 runs, two programs at the same time: each run is claimed and ended once, and both have had some."""
+    """60 runs, two programs at the same time: each run is claimed and ended once, and both have had some."""
     deck.json("queues", "create", "outside", "--pull")
     items = "".join(json.dumps({"type": "noop", "queue": "outside"}) + "\n" for _ in range(RUNS))
     made = deck.json("trigger", "--batch", "-", stdin=items)
@@ -50,7 +47,7 @@ def test_two_programs_share_a_queue(deck: Deck) -> None:
             assert each.stdin is not None
             each.stdin.write("\n")
             each.stdin.flush()
-        shares = [json.loads(each.communicate(timeout=3 * PATIENCE)[0]) for each in (one, other)]
+        shares = [json.loads(each.communicate(timeout=PATIENCE)[0]) for each in (one, other)]
     assert all(shares)
     assert sorted(shares[0] + shares[1]) == sorted(row["id"] for row in made["results"])
     (queue,) = [each for each in deck.json("queues", "list") if each["name"] == "outside"]

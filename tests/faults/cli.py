@@ -9,7 +9,8 @@ from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 from unittest import mock
 
-from jobdeck.cli.main import build, run
+from jobdeck.cli.main import run
+from tests.acceptance.deck import command_line
 from tests.faults.case import Case
 
 
@@ -23,5 +24,5 @@ def _said(arguments: list[str], stdin: str) -> tuple[int, str, str]:
     fed = io.TextIOWrapper(io.BytesIO(stdin.encode()))
     out, err = io.StringIO(), io.StringIO()
     with mock.patch.object(sys, "stdin", fed), redirect_stdout(out), redirect_stderr(err):
-        code = run(build(), arguments)
+        code = run(command_line(), arguments)
     return code, out.getvalue(), err.getvalue()

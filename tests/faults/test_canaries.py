@@ -16,8 +16,9 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from jobdeck.cli.main import build, run
+from jobdeck.cli.main import run
 from jobdeck.ids import show_id
+from tests.acceptance.deck import command_line
 from tests.faults.case import Case
 from tests.faults.invariants import Breach
 from tests.handlers.api import Api, Asked, Reply, serving
@@ -166,7 +167,7 @@ def shown(case: Case, settings: dict[str, Any], ids: list[UUID]) -> dict[str, st
 
 def _said(arguments: list[str]) -> str:
     with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
-        run(build(), arguments)
+        run(command_line(), arguments)
     return out.getvalue() + err.getvalue()
 
 

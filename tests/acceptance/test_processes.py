@@ -33,6 +33,7 @@ def ended(pid: int) -> bool:
         return bool(select.select([descriptor], [], [], PATIENCE)[0])
 
 
+@pytest.mark.parametrize("database_kind", ["postgresql"])
 def test_a_killed_worker_is_followed_by_another(deck: Deck) -> None:
     """kill -9 of one: its run is recovered and completed, a new worker comes, and SIGTERM ends them all in order."""
     run = deck.json("trigger", "sleep", "-p", "seconds=4")
@@ -90,6 +91,7 @@ def _states(deck: Deck) -> list[str]:
     return [each["state"] for each in deck.json("workers", "list")]
 
 
+@pytest.mark.parametrize("database_kind", ["sqlite"])
 def test_all_drain_and_share_the_work(deck: Deck) -> None:
     """--drain ends with 0 when every worker has drained; each run is done once, and each line names its process."""
     deck.json("trigger", "sleep", "-p", "seconds=0.5", "--count", "24")

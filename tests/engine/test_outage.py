@@ -239,6 +239,7 @@ async def test_beats_missed_beyond_the_lease_stop_the_handlers(bench: Bench, sil
             faulty.hanging.pop("beat").open()
         assert (await bench.run(run_id)).status is Status.RUNNING
         bench.skip(31)
+        clock.advance(31)
         await bench.eventually(lambda: _recovered(bench, worker, run_id))
         done = await bench.ended(run_id)
         go_on.open()

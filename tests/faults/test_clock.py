@@ -19,6 +19,10 @@ OFF = 300.0
 DELAY = 3.0
 EARLY, LATE = 1.0, 2.0
 WORK = 2.0
+# uvloop's timers count from the beginning of the turn in which they are made.
+SOONER = 0.1
+# Workers look every third of it: sooner than the work is done. It is long enough for a machine that is slow.
+LEASE = "5s"
 
 
 @pytest.mark.parametrize("database_kind", ["postgresql"])
@@ -64,10 +68,10 @@ def _later(case: Case) -> set[str]:
 @pytest.mark.parametrize("database_kind", ["sqlite"])
 @pytest.mark.parametrize("jump", [OFF, -OFF], ids=["forward", "back"])
 async def test_t05_a_clock_that_is_set(case: Case, tmp_path: Path, jump: float) -> None:
-    """All processes of a file share a host. Its clock is set: waits are as long as ever, nothing is lost or stuck."""
+    """All processes of a file share a host. Its clock is set: waits are as long as ever, no run is begun again."""
     count = case.size.of(4, 20)
     host = HostClock(tmp_path / "clock")
-    settings = {"runner": {"concurrency": 2 * count}}
+    settings = {"runner": {"concurrency": 2 * count, "lease": LEASE}}
     async with case.client() as client:
         await case.enqueue(client, count, seconds=WORK)
         case.workers.start(clock=host, settings=settings)
@@ -83,10 +87,7 @@ async def test_t05_a_clock_that_is_set(case: Case, tmp_path: Path, jump: float) 
     slept = [
         (entry.end or 0.0) - (entry.start or 0.0) for entry in case.effects() if "after" not in str(entry.key)
     ]
-    if not all(WORK <= seconds < WORK + 1.0 for seconds in slept):
+    if not all(WORK - SOONER <= seconds < WORK + 1.0 for seconds in slept):
         more.append(Breach("wait", "-", f"a sleep of {WORK} s took {max(slept):.1f} s"))
-    case.judge(more=more, faults=1, note=f"clock set by {jump:+.0f} s: {_crashes(case)} runs begun again")
-
-
-def _crashes(case: Case) -> int:
-    return sum(row["outcome"] == "crashed" for row in case.history().attempts)
+    case.judge(more=more, faults=1, note=f"clock set by {jump:+.0f} s: no run is begun again")
+    assert {row["outcome"] for row in case.history().attempts} == {"completed"}

@@ -68,6 +68,20 @@ async def test_an_expired_lease_is_never_extended(deck: Deck) -> None:
     assert len(await deck.recover()) == 1
 
 
+async def test_a_beat_in_time_keeps_a_lease_that_a_clock_has_ended(deck: Deck) -> None:
+    """The database's clock is set ahead: who beat less than a lease ago holds what is still its own, and no more."""
+    await deck.enqueue_many(2)
+    kept, lost = await deck.claim(2)
+    deck.forward(7_200)
+    other = new_id()
+    for worker, run, held in ((other, kept, []), (WORKER, kept, [Held(kept.id, kept.fence, False)])):
+        item = Beat(worker, (run.id,), 30_000_000, False, 1, 0, "live", in_time=True)
+        assert await deck.database.write(beat, item) == held
+    assert [ended.run_id for ended in await deck.recover()] == [lost.id]
+    item = Beat(WORKER, (kept.id, lost.id), 30_000_000, False, 2, 0, "live", in_time=True)
+    assert [each.run_id for each in await deck.database.write(beat, item)] == [kept.id]
+
+
 async def test_a_beat_holds_nothing_of_others(deck: Deck) -> None:
     """Naming a run of another worker, an unknown run or one that was taken over extends nothing."""
     claimed = await deck.started()
@@ -238,11 +252,14 @@ async def test_a_new_attempt_replaces_the_checkpoint_of_the_old_one(deck: Deck) 
 
 
 async def test_a_lease_can_be_checked(deck: Deck) -> None:
-    """The current fence of a living lease passes; another fence, an expired lease and an ended run do not."""
+    """The current fence of a living lease passes; another fence, an expired lease and an ended run do not.
+
+    A worker whose beats are in time is told of a lease that a clock has ended that it is its own.
+    """
     claimed = await deck.started()
 
-    async def check(fence: int) -> None:
-        await deck.database.write(check_lease, LeaseCheck(claimed.id, fence))
+    async def check(fence: int, in_time: bool = False) -> None:
+        await deck.database.write(check_lease, LeaseCheck(claimed.id, fence, in_time))
 
     await check(claimed.fence)
     with pytest.raises(StaleLease):
@@ -250,11 +267,14 @@ async def test_a_lease_can_be_checked(deck: Deck) -> None:
     deck.forward(31)
     with pytest.raises(StaleLease):
         await check(claimed.fence)
+    await check(claimed.fence, in_time=True)
+    with pytest.raises(StaleLease):
+        await check(claimed.fence + 1, in_time=True)
     deck.forward(-31)
     await check(claimed.fence)
     await deck.finish(claimed)
     with pytest.raises(StaleLease):
-        await check(claimed.fence)
+        await check(claimed.fence, in_time=True)
 
 
 async def test_verbs_of_all_kinds_join_one_commit(deck: Deck) -> None:

@@ -246,6 +246,17 @@ async def test_expiry_returns_the_run(client: Client, deck: Deck) -> None:
     assert [attempt.outcome for attempt in run.attempts] == ["crashed"] * 3
 
 
+async def test_a_claim_takes_no_run_from_a_worker(client: Client, deck: Deck) -> None:
+    """A program that looks once cannot tell a silent worker from a clock that was set; a worker's look can."""
+    run = await deck.started()
+    work = await claimed(client, deck)
+    deck.forward(7_200)
+    (again,) = await client.queues.claim(QUEUE)
+    assert again.run_id == work.run_id
+    assert (await deck.show(run.id)).status is Status.RUNNING
+    assert [ended.run_id for ended in await deck.recover()] == [run.id]
+
+
 async def test_extending(client: Client, deck: Deck) -> None:
     """Moves the end to so long from now, again and again; not once it is over."""
     work = await claimed(client, deck)

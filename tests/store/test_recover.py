@@ -32,6 +32,21 @@ async def test_only_expired_leases_are_recovered(deck: Deck) -> None:
     assert await deck.recover() == []
 
 
+async def test_leases_that_had_no_time_to_be_extended_are_left_alone(deck: Deck) -> None:
+    """After a jump of the clock each lease waits for as long as it lasts, by time that nobody can set."""
+    await deck.enqueue_many(2)
+    (short,) = await deck.claim(lease=10)
+    (long,) = await deck.claim(lease=100)
+    before = await deck.now()
+    deck.forward(7_200)
+    assert await deck.database.write(recover, Recover("a", expired_by=before)) == []
+    taken = []
+    for steady in (0, 9_999_999, 10_000_000, 99_999_999, 100_000_000):
+        ended = await deck.database.write(recover, Recover("a", await deck.now(), steady))
+        taken.append([each.run_id for each in ended])
+    assert taken == [[], [], [short.id], [], [long.id]]
+
+
 async def test_a_crash_counts_apart_from_failures(deck: Deck) -> None:
     """With one attempt allowed a run survives two crashes; it is due at once, its progress and its words are kept."""
     run_id = await deck.enqueue(max_attempts=1)

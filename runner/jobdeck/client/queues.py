@@ -115,9 +115,12 @@ class QueuesApi:
         return [_work(run, token) for run, token in zip(found, tokens, strict=False)]
 
     async def _of_others(self, item: pull.PullClaim) -> Sequence[ClaimedRun]:
-        """Take back what others have claimed and not ended in time: perhaps no worker is there to do it."""
+        """Take back what others have claimed and not ended in time: perhaps no worker is there to do it.
+
+        Only that: whether a worker has fallen silent a program cannot tell that has just begun to look.
+        """
         database = self._session.database
-        if not await database.write(recover, Recover(self._session.actor)):
+        if not await database.write(recover, Recover(self._session.actor, steady_us=0)):
             return ()
         return await database.write(pull.claim_pulled, item)
 

@@ -73,6 +73,11 @@ class Heart:
         """Seconds between two beats."""
         return self._lease / 3
 
+    @property
+    def in_time(self) -> bool:
+        """Whether the last beat that was answered is less than a lease ago: what it extended is still this worker's."""
+        return self._clock.monotonic() - self._confirmed < self._lease
+
     async def beat(self) -> bool:
         """Extend the leases; stop what has been lost or asked to stop. False where the database did not answer."""
         holding = [execution for execution in self._body.executions.values() if not execution.lost]
@@ -87,6 +92,7 @@ class Heart:
             finished_runs=vitals.finished_runs,
             state=vitals.state,
             rss_bytes=_rss_bytes(),
+            in_time=self.in_time,
         )
         try:
             held = await self._database.write(beat, item)

@@ -7,12 +7,14 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from uuid import UUID
 
 from jobdeck.clock import Clock, SystemClock, from_us
 from jobdeck.engine.clock_watch import ClockWatch
 from jobdeck.engine.options import PlanFire
 from jobdeck.errors import DatabaseError, JobdeckError
 from jobdeck.ids import show_id
+from jobdeck.limits import LEASE
 from jobdeck.store.audit.seals import any_unsealed, seal
 from jobdeck.store.bulk.steps import next_step, work_step
 from jobdeck.store.control.known import needs_upkeep
@@ -29,16 +31,24 @@ class Rounds:
     """Each round may be done by several workers at the same time. None of them raises: what fails is left for the next
     round, for the runs of this worker do not depend on it."""
 
-    def __init__(self, database: Database, plan_fire: PlanFire | None, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        plan_fire: PlanFire | None,
+        clock: Clock | None = None,
+        *,
+        worker_id: UUID | None = None,
+        lease: float = LEASE,
+    ) -> None:
         self._database = database
         self._plan_fire = plan_fire
         self._called_up_to: Key | None = None
-        self._clock_watch = ClockWatch(database, clock or SystemClock())
+        self._clock_watch = ClockWatch(database, clock or SystemClock(), worker_id, lease)
         self._told: set[tuple[object, object]] = set()
         """Fires of schedules that are not for this worker, as far as it was said."""
 
     async def recover(self) -> int:
-        """Take over runs whose worker has fallen silent; how many."""
+        """Take over runs whose worker has fallen silent; how many. A clock that was set is told of in the log."""
         return await self._survived("recovery", self._recover)
 
     async def expire(self) -> int:
@@ -69,14 +79,6 @@ class Rounds:
         """Seal what has come to the audit; how many rows."""
         return await self._survived("sealing the audit", self._seal)
 
-    async def watch_clocks(self) -> None:
-        """Say in the log that a clock has been set."""
-        await self._survived("looking at clocks", self._watch_clocks)
-
-    async def _watch_clocks(self) -> int:
-        await self._clock_watch.look()
-        return 0
-
     async def _survived(self, what: str, act: Callable[[], Awaitable[int]]) -> int:
         try:
             return await act()
@@ -87,7 +89,8 @@ class Rounds:
         return 0
 
     async def _recover(self) -> int:
-        ended = await self._database.write(recover, Recover(actor="recovery"))
+        look = await self._clock_watch.look()
+        ended = await self._database.write(recover, Recover("recovery", look.now, look.steady_us))
         for item in ended:
             _log.warning(
                 "recovered %s from a silent worker: now %s", show_id("run", item.run_id), item.status

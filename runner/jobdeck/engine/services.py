@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from jobdeck.clock import Clock
+from jobdeck.engine.heart import Heart
 from jobdeck.engine.options import EnqueueChild
 from jobdeck.engine.pump import Pump
 from jobdeck.errors import DatabaseError, OutcomeUnknown
@@ -32,19 +33,24 @@ class RunServices:
     So an outage that is shorter than the lease fails no attempt; a longer one ends the attempt by itself.
     """
 
-    def __init__(self, database: Database, pump: Pump, clock: Clock, enqueue_child: EnqueueChild) -> None:
+    def __init__(
+        self, database: Database, pump: Pump, clock: Clock, enqueue_child: EnqueueChild, heart: Heart
+    ) -> None:
         self._database = database
         self._pump = pump
         self._clock = clock
         self._enqueue_child = enqueue_child
+        self._heart = heart
 
     async def save_checkpoint(self, run: ClaimedRun, state: str) -> None:
         item = SaveCheckpoint(run.id, run.fence, state)
         await self._patiently(run, lambda: self._database.write(save_checkpoint, item))
 
     async def verify_lease(self, run: ClaimedRun) -> None:
-        item = LeaseCheck(run.id, run.fence)
-        await self._patiently(run, lambda: self._database.write(check_lease, item))
+        await self._patiently(run, lambda: self._database.write(check_lease, self._question(run)))
+
+    def _question(self, run: ClaimedRun) -> LeaseCheck:
+        return LeaseCheck(run.id, run.fence, self._heart.in_time)
 
     async def enqueue_child(
         self, run: ClaimedRun, job_type: str, params: Mapping[str, Any], options: Mapping[str, Any]

@@ -69,7 +69,6 @@ class Upkeep:
             self._every(self._heart.interval, self._heart.beat),
             self._every(max(lease / 3, 0.5), self._rounds.recover),
             self._every(_EXPIRE_EVERY, self._rounds.expire),
-            self._every(max(lease / 3, 0.5), self._rounds.watch_clocks),
             self._every(_FIRE_EVERY, self._rounds.fire),
             self._every(_CALL_EVERY, self._rounds.call_waiting),
             self._every(_BULK_EVERY, self._rounds.bulk),

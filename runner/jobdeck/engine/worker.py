@@ -72,7 +72,9 @@ class Worker:
         self.heart = Heart(
             parts.database, self.id, lease=options.lease, clock=parts.clock, loop=self._loop, body=self
         )
-        self.rounds = Rounds(parts.database, parts.plan_fire, parts.clock)
+        self.rounds = Rounds(
+            parts.database, parts.plan_fire, parts.clock, worker_id=self.id, lease=options.lease
+        )
         self._upkeep = Upkeep(self.heart, self.rounds, self._pump.reporter, options, parts.clock)
         self._courier = Courier(parts.database, parts.senders, parts.clock)
         self._stop = StopMode.NO
@@ -114,7 +116,9 @@ class Worker:
         self._loop.start()
         try:
             http = await asyncio.wrap_future(self._loop.run(_make(self._parts.http)))
-            services = RunServices(self._database, self._pump, self._parts.clock, self._parts.enqueue_child)
+            services = RunServices(
+                self._database, self._pump, self._parts.clock, self._parts.enqueue_child, self.heart
+            )
             around = Surroundings(self._engine_loop, self._loop.loop, services, http, self._parts.secrets)
             self._pump.open(around)
             try:

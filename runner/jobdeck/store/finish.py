@@ -18,6 +18,7 @@ from sqlalchemy import (
     delete,
     func,
     literal_column,
+    or_,
     select,
     update,
 )
@@ -42,6 +43,8 @@ from jobdeck.store.waiting import let_go
 from jobdeck.verdict import Ending, Facts, Verdict, decide
 
 _RECOVER_BATCH = 500
+# Microseconds; longer than any lease.
+_FOR_EVER = 2**62
 
 
 class Finish(NamedTuple):
@@ -58,6 +61,11 @@ class Recover:
     """Look for expired leases; `actor` is who looks."""
 
     actor: str
+    expired_by: int | None = None
+    """By the database's clock, in microseconds: what seems to have expired since is left alone; None: now."""
+    steady_us: int | None = None
+    """For how long that clock is known not to have been set ahead, by one that nobody can set: a worker whose lease is
+    longer has had no time to beat. None: there is no reason to doubt it."""
 
 
 class Ended(NamedTuple):
@@ -108,9 +116,14 @@ def recover(tx: Tx, items: Sequence[Recover]) -> Sequence[list[Ended] | JobdeckE
 
     And from those who have a token and have said nothing in time.
     """
-    rows = _expired.all(tx, {"now": tx.now})
-    ended = end_each(tx, rows, lambda row: _crash(row, tx.now), items[0].actor)
-    return [ended if index == 0 else [] for index, _ in enumerate(items)]
+    return [_recover(tx, item) for item in items]
+
+
+def _recover(tx: Tx, item: Recover) -> list[Ended]:
+    now = tx.now if item.expired_by is None else min(tx.now, item.expired_by)
+    steady = _FOR_EVER if item.steady_us is None else item.steady_us
+    rows = _expired.all(tx, {"now": now, "steady": steady})
+    return end_each(tx, rows, lambda row: _crash(row, tx.now), item.actor)
 
 
 def interrupt_all(tx: Tx, words: str, actor: str) -> int:
@@ -190,7 +203,10 @@ def _held(differences: Differences) -> Select[Any]:
 @statement
 def _expired(differences: Differences) -> Select[Any]:
     now = bindparam("now", type_=BigInteger)
-    query = leased(*LEASE_FACTS, leases.c.message).where(leases.c.lease_until <= now)
+    steady = bindparam("steady", type_=BigInteger)
+    # Who has a token cannot beat: its time is over whatever was done to the clock.
+    over = or_(leases.c.worker_id.is_(None), leases.c.lease_until - leases.c.beat_at <= steady)
+    query = leased(*LEASE_FACTS, leases.c.message).where(leases.c.lease_until <= now, over)
     # The leases too: one that a beat is extending right now has not expired.
     return differences.unlocked_only(query.order_by(runs.c.id).limit(_RECOVER_BATCH), runs, leases)
 

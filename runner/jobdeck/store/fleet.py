@@ -219,6 +219,12 @@ def live_work(conn: Connection, now: int, team_id: UUID) -> LiveWork:
     )
 
 
+def others_alive(conn: Connection, worker_id: UUID | None, now: int) -> bool:
+    """Whether any worker but this one is alive."""
+    query = select(workers.c.id).where(workers.c.alive_until > now, workers.c.id.is_distinct_from(worker_id))
+    return conn.execute(query.limit(1)).first() is not None
+
+
 def list_types(conn: Connection, now: int) -> list[JobType]:
     """All known job types by name, with how many live workers know each."""
     query = select(workers.c.job_types).where(workers.c.alive_until > now)

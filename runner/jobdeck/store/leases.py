@@ -19,6 +19,8 @@ from jobdeck.store.schema import checkpoints, leases, run_logs, workers
 from jobdeck.store.statement import statement
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
 
+_BEFORE_ALL = -1
+
 
 @dataclass(frozen=True, slots=True)
 class Beat:
@@ -32,6 +34,8 @@ class Beat:
     finished_runs: int
     state: str
     rss_bytes: int | None = None
+    in_time: bool = False
+    """Less than a lease after the last beat that was answered, by time that nobody can set."""
 
 
 class Held(NamedTuple):
@@ -80,11 +84,16 @@ class LeaseCheck:
 
     run_id: UUID
     fence: int
+    in_time: bool = False
+    """See `Beat`."""
 
 
 @verb(Rank.BEAT, Locks(lambda item: item.runs))
 def beat(tx: Tx, items: Sequence[Beat]) -> Sequence[list[Held] | JobdeckError]:
-    """Extend the leases that have not expired; for each worker the ones it still holds."""
+    """Extend the leases that have not expired; for each worker the ones it still holds.
+
+    Of a beat in time also those that seem to have expired: the database's clock has been set ahead.
+    """
     # By itself an update takes its locks in the order in which it finds the rows.
     tx.differences.lock_rows(tx.conn, leases.c.run_id, {run_id for item in items for run_id in item.runs})
     return [_beat_one(tx, item) for item in items]
@@ -107,6 +116,8 @@ def _beat_one(tx: Tx, item: Beat) -> list[Held]:
     if not item.runs:
         return []
     bound = {"worker": item.worker_id, "ids": item.runs, "stalled": item.stalled, "now": tx.now}
+    # An expired lease stays expired: somebody may be about to take the run over.
+    bound["expired"] = _expired_by(tx, item)
     rows = _extend.all(tx, bound | {"until": tx.now + item.lease_us})
     return [Held(row.run_id, row.fence, row.cancel_requested_at is not None) for row in rows]
 
@@ -117,11 +128,10 @@ def _extend(differences: Differences) -> Update:
     stalled = bindparam("stalled", type_=Boolean)
     return (
         update(leases)
-        # An expired lease stays expired: somebody may be about to take the run over.
         .where(
             differences.among(leases.c.run_id, "ids"),
             leases.c.worker_id == bindparam("worker", type_=leases.c.worker_id.type),
-            leases.c.lease_until > now,
+            leases.c.lease_until > bindparam("expired", type_=BigInteger),
         )
         .values(
             lease_until=bindparam("until", type_=BigInteger),
@@ -209,11 +219,21 @@ def save_checkpoint(tx: Tx, items: Sequence[SaveCheckpoint]) -> Sequence[Jobdeck
 @verb(Rank.REPORT)
 def check_lease(tx: Tx, items: Sequence[LeaseCheck]) -> Sequence[JobdeckError | None]:
     """Whether these fences are current and their leases alive; StaleLease where not."""
-    query = select(leases.c.run_id, leases.c.fence).where(
-        leases.c.run_id.in_({item.run_id for item in items}), leases.c.lease_until > tx.now
+    query = select(leases.c.run_id, leases.c.fence, leases.c.lease_until).where(
+        leases.c.run_id.in_({item.run_id for item in items})
     )
-    current = {row.run_id: row.fence for row in tx.conn.execute(query)}
-    return [None if current.get(item.run_id) == item.fence else stale(item.run_id) for item in items]
+    current = {(row.run_id, row.fence): row.lease_until for row in tx.conn.execute(query)}
+
+    def alive(item: LeaseCheck) -> bool:
+        until = current.get((item.run_id, item.fence))
+        return until is not None and until > _expired_by(tx, item)
+
+    return [None if alive(item) else stale(item.run_id) for item in items]
+
+
+def _expired_by(tx: Tx, item: Beat | LeaseCheck) -> int:
+    """Leases that ended by then have expired: none, where the worker is in time."""
+    return _BEFORE_ALL if item.in_time else tx.now
 
 
 def stale(run_id: UUID) -> StaleLease:

@@ -333,6 +333,34 @@ async def test_the_next_of_a_key_is_called_when_one_that_was_called_is_cancelled
     assert await ids(deck) == [third]
 
 
+@pytest.mark.parametrize(("before", "after", "taken"), [(None, 1, 1), (1, None, 2)])
+async def test_a_run_that_is_retried_stands_where_its_job_does_now(
+    client: Client, deck: Deck, before: int | None, after: int | None, taken: int
+) -> None:
+    """Whatever limit its job had when it ended: a new one holds for it, and one that is gone keeps it from nothing."""
+    job = await client.jobs.create("nightly", SYNC | {"max_attempts": 1, "max_concurrency": before})
+    failed = [(await client.jobs.trigger(job.id)).id for _ in range(2)]
+    for _ in failed:
+        for begun in await deck.claim(5):
+            await deck.finish(begun, AttemptOutcome.ERROR)
+    await client.jobs.update(job.id, {"max_concurrency": after})
+    for run_id in failed:
+        await deck.retry(run_id)
+    assert len(await ids(deck)) == taken
+
+
+async def test_a_run_that_is_retried_is_paused_with_its_job(client: Client, deck: Deck) -> None:
+    """Its job was paused when it had ended already; it begins with the others, when that is over."""
+    (failed,) = await triggered(client, "nightly", 1, max_attempts=1)
+    (begun,) = await deck.claim(5)
+    await deck.finish(begun, AttemptOutcome.ERROR)
+    await client.pauses.pause("job", "nightly")
+    await deck.retry(failed)
+    assert await ids(deck) == []
+    await client.pauses.resume("job", "nightly")
+    assert await ids(deck) == [failed]
+
+
 async def test_a_run_that_was_put_aside_can_end_and_come_back(deck: Deck) -> None:
     """Cancelled while it waited for its key and retried after: it is ready, and waits again if it has to."""
     first, second = [await deck.enqueue(extras=keyed("crm")) for _ in range(2)]

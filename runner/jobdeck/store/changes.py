@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -13,6 +13,7 @@ from jobdeck.errors import AlreadyActive, Conflict, JobdeckError, NotCancellable
 from jobdeck.ids import show_id
 from jobdeck.model import CancelEffect, CancelReply
 from jobdeck.states import RETRYABLE, TERMINAL, WAITING, AttemptOutcome, Status
+from jobdeck.store.control.gates import gates_of_jobs
 from jobdeck.store.events import Event, record
 from jobdeck.store.finish import leased, write_ends
 from jobdeck.store.holders import hold_flights, stands_against
@@ -102,11 +103,12 @@ def request_stop(tx: Tx, run_id: UUID, actor: str, reason: str | None) -> bool:
 @verb(Rank.CHANGE, Locks(lambda item: (item.run_id,), runs=True))
 def retry(tx: Tx, items: Sequence[RetryRun]) -> Sequence[UUID | JobdeckError]:
     """Failed, dead, cancelled and expired runs become pending. NotFound, Conflict, AlreadyActive."""
+    gates = gates_of_jobs(tx, {item.run_id for item in items})
     _lock_all(tx, items)
-    return [_retry_one(tx, item) for item in items]
+    return [_retry_one(tx, item, gates) for item in items]
 
 
-def _retry_one(tx: Tx, item: RetryRun) -> UUID | JobdeckError:
+def _retry_one(tx: Tx, item: RetryRun, gates: Mapping[UUID, int]) -> UUID | JobdeckError:
     row = locked_run(tx, item.team_id, item.run_id)
     if row is None:
         return unknown_run(item.run_id)
@@ -148,6 +150,8 @@ def _retry_one(tx: Tx, item: RetryRun) -> UUID | JobdeckError:
             blocked=0,
             behind=False,
             gated=False,
+            # Limits and pauses of its job have come and gone since it ended.
+            **({} if row.job_id is None else {"gate": gates.get(row.job_id, 0)}),
             revision=runs.c.revision + 1,
         )
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from jobdeck.definition import JobDefinition, RatePart, parse_definition
 from jobdeck.model import NewRun
 from jobdeck.states import ACTIVE
 from jobdeck.store.control.known import forget
+from jobdeck.store.jobs.states import held_jobs
 from jobdeck.store.schema import OF_JOB, gates, pauses, rates, runs
 from jobdeck.store.transaction import Tx
 
@@ -135,6 +136,15 @@ def _stand(tx: Tx, job_id: UUID, before: int, gate: int) -> None:
     of_job = (runs.c.job_id == job_id, OF_JOB, runs.c.status.in_(_ACTIVE), runs.c.gate == before)
     found = tx.differences.locked(select(runs.c.id).where(*of_job), by=runs.c.id)
     tx.conn.execute(update(runs).where(tx.differences.in_query(runs.c.id, found)).values(gate=gate))
+
+
+def gates_of_jobs(tx: Tx, run_ids: Collection[UUID]) -> dict[UUID, int]:
+    """The gates of the jobs of these runs, by job. None comes or goes until the transaction has ended."""
+    of_runs = select(runs.c.job_id).where(runs.c.id.in_(run_ids), OF_JOB).distinct()
+    job_ids = tx.conn.execute(of_runs).scalars().all()
+    held_jobs(tx, job_ids)
+    query = select(gates.c.job_id, gates.c.id).where(gates.c.job_id.in_(job_ids))
+    return {row.job_id: row.id for row in tx.conn.execute(query)} if job_ids else {}
 
 
 def _once(tx: Tx, table: Any) -> Insert:

@@ -119,6 +119,20 @@ async def test_a_chain_ends_as_a_whole(deck: Deck) -> None:
     await begin(deck, finished)
 
 
+async def test_a_chain_ends_however_long_it_is(deck: Deck) -> None:
+    """Longer than calls can be deep: the first one can fail, and the last one ends by it."""
+    first = await deck.enqueue(max_attempts=1)
+    ids = [first, *(new_id() for _ in range(300))]
+    chain = [
+        deck.new_run(id=ids[place], extras=RunExtras(after=((ids[place - 1], Condition.COMPLETED),)))
+        for place in range(1, len(ids))
+    ]
+    for run in chain:
+        good(await deck.database.write(enqueue, run))
+    await deck.finish(await begin(deck, first), AttemptOutcome.ERROR)
+    assert {(await deck.show(run_id)).status for run_id in ids[1:]} == {Status.CANCELLED}
+
+
 async def test_what_has_ended_already(deck: Deck) -> None:
     """Waiting for a run that has completed is no waiting; for one that failed it is refused with what helps."""
     completed = await deck.with_status(Status.COMPLETED)

@@ -52,8 +52,13 @@ class End(NamedTuple):
 
 def end_waiting(tx: Tx, ends: Sequence[tuple[Any, End]]) -> None:
     """End runs that wait, with all that depend on them. The rows are locked, and have `FACTS`."""
+    let_go(tx, _end_each(tx, ends))
+
+
+def _end_each(tx: Tx, ends: Sequence[tuple[Any, End]]) -> list[tuple[UUID, Status]]:
+    """End runs that wait; those of them that others wait for."""
     if not ends:
-        return
+        return []
     tx.conn.execute(_END, [_ended(row, end, tx.now) for row, end in ends])
     ids = [row.id for row, _ in ends]
     tx.conn.execute(update(run_waits).where(run_waits.c.run_id.in_(ids), run_waits.c.open).values(open=False))
@@ -64,7 +69,7 @@ def end_waiting(tx: Tx, ends: Sequence[tuple[Any, End]]) -> None:
     record(tx, [Event(row.id, end.kind, end.actor, {"reason": end.reason}) for row, end in ends])
     tx.hint(Hint.CHANGE)
     announce(tx, [row.id for row, _ in ends if row.announces])
-    let_go(tx, [(row.id, end.status) for row, end in ends if row.awaited])
+    return [(row.id, end.status) for row, end in ends if row.awaited]
 
 
 _END: Final = (
@@ -102,13 +107,17 @@ def _ended(row: Any, end: End, now: int) -> dict[str, Any]:
 
 def let_go(tx: Tx, ended: Sequence[tuple[UUID, Status]]) -> None:
     """These runs have ended, and others wait for that: free those whose condition has come true, end the others."""
-    if not ended:
-        return
-    statuses = dict(ended)
+    # Down the chain step by step, for it may be longer than calls can be deep.
+    while ended:
+        ended = _let_go_next(tx, dict(ended))
+
+
+def _let_go_next(tx: Tx, statuses: dict[UUID, Status]) -> list[tuple[UUID, Status]]:
+    """Those that have ended by this, and that others wait for."""
     open_waits = run_waits.c.on_id.in_(statuses), run_waits.c.open
     waiting = tx.conn.execute(select(run_waits.c.run_id).where(*open_waits)).scalars().all()
     if not waiting:
-        return
+        return []
     # The runs before their waits, as whoever ends one does; what that one has closed meanwhile is open no more.
     tx.differences.lock_rows(tx.conn, runs.c.id, set(waiting))
     closed = update(run_waits).where(*open_waits).values(open=False).returning(run_waits)
@@ -118,7 +127,7 @@ def let_go(tx: Tx, ended: Sequence[tuple[UUID, Status]]) -> None:
         stay = _still_behind(tx, [row.run_id for row in met])
         tx.conn.execute(_FREE, [{"run": row.run_id, "stays": row.run_id in stay} for row in met])
         tx.hint(Hint.WORK | Hint.CHANGE)
-    _give_up(tx, [row for row in rows if row not in met], statuses)
+    return _give_up(tx, [row for row in rows if row not in met], statuses)
 
 
 # Not IN: a list of values cannot be given many times.
@@ -151,8 +160,8 @@ def is_met(condition: str, status: Status) -> bool:
     return True
 
 
-def _give_up(tx: Tx, waits: Sequence[Any], statuses: dict[UUID, Status]) -> None:
-    """End the runs whose condition cannot come true any more."""
+def _give_up(tx: Tx, waits: Sequence[Any], statuses: dict[UUID, Status]) -> list[tuple[UUID, Status]]:
+    """End the runs whose condition cannot come true any more; those of them that others wait for."""
     reasons: dict[UUID, str] = {}
     for row in waits:
         shown = show_id("run", row.on_id)
@@ -160,10 +169,10 @@ def _give_up(tx: Tx, waits: Sequence[Any], statuses: dict[UUID, Status]) -> None
             row.run_id, f"waited for {shown} to be {row.condition}; it ended as {statuses[row.on_id]}"
         )
     if not reasons:
-        return
+        return []
     query = select(*FACTS).where(runs.c.id.in_(reasons), runs.c.status.in_(sorted(WAITING)))
     found = tx.conn.execute(tx.differences.locked(query, by=runs.c.id)).all()
-    end_waiting(
+    return _end_each(
         tx,
         [
             (

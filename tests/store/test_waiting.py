@@ -9,6 +9,7 @@ from itertools import product
 from uuid import UUID
 
 import pytest
+from sqlalchemy import Insert, Table, exists, func, insert, literal, select, true
 
 from jobdeck.errors import Conflict, NotFound
 from jobdeck.ids import new_id, show_id
@@ -20,7 +21,7 @@ from jobdeck.store.enqueue import enqueue
 from jobdeck.store.expiry import Expire, expire
 from jobdeck.store.lists.counts import counts
 from jobdeck.store.schema import run_events, run_waits, runs
-from tests.store.deck import Deck, good, team_of
+from tests.store.deck import Deck, execute_statement, good, team_of
 
 
 async def after(deck: Deck, *on: UUID, condition: Condition = Condition.COMPLETED, **facts: object) -> UUID:
@@ -131,6 +132,35 @@ async def test_a_chain_ends_however_long_it_is(deck: Deck) -> None:
         good(await deck.database.write(enqueue, run))
     await deck.finish(await begin(deck, first), AttemptOutcome.ERROR)
     assert {(await deck.show(run_id)).status for run_id in ids[1:]} == {Status.CANCELLED}
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"])
+async def test_more_runs_wait_than_a_statement_has_room_for(deck: Deck) -> None:
+    """33,000 wait for one, which can fail: the protocol takes 32,767 values at a time."""
+    first = await deck.enqueue(max_attempts=1)
+    begun = await begin(deck, first)
+    await after(deck, first)
+    await deck.database.write(execute_statement, _copies(runs, "id", 33_000))
+    waits = select(runs.c.id, literal(first, runs.c.id.type), literal("completed"), true())
+    new = ~exists().where(run_waits.c.run_id == runs.c.id)
+    columns = ["run_id", "on_id", "condition", "open"]
+    await deck.database.write(
+        execute_statement, insert(run_waits).from_select(columns, waits.where(runs.c.blocked > 0, new))
+    )
+    assert (await deck.finish(begun, AttemptOutcome.ERROR)).status is Status.FAILED
+    ended = select(runs.c.status, func.count().label("number")).group_by(runs.c.status)
+    found = await deck.database.read(lambda conn: {row.status: row.number for row in conn.execute(ended)})
+    assert found == {"failed": 1, "cancelled": 33_001}
+
+
+def _copies(table: Table, key: str, number: int) -> Insert:
+    """So many copies of the rows of runs that are blocked, under new ids."""
+    names = [column.name for column in table.columns]
+    values = [func.gen_random_uuid() if name == key else table.c[name] for name in names]
+    series = func.generate_series(1, number).table_valued("number")
+    return insert(table).from_select(
+        names, select(*values).join_from(table, series, true()).where(table.c.blocked > 0)
+    )
 
 
 async def test_what_has_ended_already(deck: Deck) -> None:

@@ -6,7 +6,7 @@ that its end, and no other, looks for who waits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -19,6 +19,7 @@ from jobdeck.states import TERMINAL, WAITING, Condition, FailureKind, Status
 from jobdeck.store.columns import word
 from jobdeck.store.events import Event, record
 from jobdeck.store.outbox.announce import announce
+from jobdeck.store.pieces import pieces
 from jobdeck.store.schema import run_waits, runs
 from jobdeck.store.transaction import Hint, JobEnd, Tx
 
@@ -60,8 +61,8 @@ def _end_each(tx: Tx, ends: Sequence[tuple[Any, End]]) -> list[tuple[UUID, Statu
     if not ends:
         return []
     tx.conn.execute(_END, [_ended(row, end, tx.now) for row, end in ends])
-    ids = [row.id for row, _ in ends]
-    tx.conn.execute(update(run_waits).where(run_waits.c.run_id.in_(ids), run_waits.c.open).values(open=False))
+    for ids in pieces(row.id for row, _ in ends):
+        tx.conn.execute(update(run_waits).where(run_waits.c.run_id.in_(ids), _OPEN).values(open=False))
     for row, end in ends:
         tx.count(row.team_id, row.job_type, Status(row.status), end.status)
         if row.job_id is not None:
@@ -114,20 +115,35 @@ def let_go(tx: Tx, ended: Sequence[tuple[UUID, Status]]) -> None:
 
 def _let_go_next(tx: Tx, statuses: dict[UUID, Status]) -> list[tuple[UUID, Status]]:
     """Those that have ended by this, and that others wait for."""
-    open_waits = run_waits.c.on_id.in_(statuses), run_waits.c.open
-    waiting = tx.conn.execute(select(run_waits.c.run_id).where(*open_waits)).scalars().all()
+    waiting: set[UUID] = set()
+    for on_ids in pieces(statuses):
+        query = select(run_waits.c.run_id).where(run_waits.c.on_id.in_(on_ids), _OPEN)
+        waiting.update(tx.conn.execute(query).scalars())
     if not waiting:
         return []
     # The runs before their waits, as whoever ends one does; what that one has closed meanwhile is open no more.
-    tx.differences.lock_rows(tx.conn, runs.c.id, set(waiting))
-    closed = update(run_waits).where(*open_waits).values(open=False).returning(run_waits)
-    rows = sorted(tx.conn.execute(closed).all(), key=lambda row: row.run_id)
-    met = [row for row in rows if is_met(row.condition, statuses[row.on_id])]
+    tx.differences.lock_rows(tx.conn, runs.c.id, waiting)
+    met: list[Any] = []
+    missed: list[Any] = []
+    for row in _closed(tx, statuses):
+        (met if is_met(row.condition, statuses[row.on_id]) else missed).append(row)
     if met:
         stay = _still_behind(tx, [row.run_id for row in met])
         tx.conn.execute(_FREE, [{"run": row.run_id, "stays": row.run_id in stay} for row in met])
         tx.hint(Hint.WORK | Hint.CHANGE)
-    return _give_up(tx, [row for row in rows if row not in met], statuses)
+    return _give_up(tx, missed, statuses)
+
+
+_OPEN: Final = run_waits.c.open
+
+
+def _closed(tx: Tx, on_ids: Iterable[UUID]) -> list[Any]:
+    """The waits for these runs that were open until now, in the order of those that wait."""
+    rows: list[Any] = []
+    for some in pieces(on_ids):
+        closing = update(run_waits).where(run_waits.c.on_id.in_(some), _OPEN).values(open=False)
+        rows += tx.conn.execute(closing.returning(run_waits)).all()
+    return sorted(rows, key=lambda row: row.run_id)
 
 
 # Not IN: a list of values cannot be given many times.
@@ -145,10 +161,13 @@ _FREE: Final = (
 
 def _still_behind(tx: Tx, run_ids: Sequence[UUID]) -> set[UUID]:
     """Those of them that are still next under a key that another run holds."""
-    query = select(run_waits.c.run_id).where(
-        run_waits.c.run_id.in_(run_ids), run_waits.c.open, run_waits.c.condition == Turn.KEY
-    )
-    return set(tx.conn.execute(query).scalars())
+    found: set[UUID] = set()
+    for some in pieces(run_ids):
+        query = select(run_waits.c.run_id).where(
+            run_waits.c.run_id.in_(some), _OPEN, run_waits.c.condition == Turn.KEY
+        )
+        found.update(tx.conn.execute(query).scalars())
+    return found
 
 
 def is_met(condition: str, status: Status) -> bool:
@@ -168,10 +187,10 @@ def _give_up(tx: Tx, waits: Sequence[Any], statuses: dict[UUID, Status]) -> list
         reasons.setdefault(
             row.run_id, f"waited for {shown} to be {row.condition}; it ended as {statuses[row.on_id]}"
         )
-    if not reasons:
-        return []
-    query = select(*FACTS).where(runs.c.id.in_(reasons), runs.c.status.in_(sorted(WAITING)))
-    found = tx.conn.execute(tx.differences.locked(query, by=runs.c.id)).all()
+    found: list[Any] = []
+    for some in pieces(reasons):
+        query = select(*FACTS).where(runs.c.id.in_(some), runs.c.status.in_(sorted(WAITING)))
+        found += tx.conn.execute(tx.differences.locked(query, by=runs.c.id)).all()
     return _end_each(
         tx,
         [

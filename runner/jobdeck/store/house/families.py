@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Connection, Select, or_, select, union_all
 
 from jobdeck.states import ACTIVE
+from jobdeck.store.pieces import pieces
 from jobdeck.store.schema import outbox, run_parents, run_waits, runs
 from jobdeck.store.schema.outbox import DUE
 
 # As many as one batch of runs can make at once. A family that is larger than all that a look takes in is held together
 # by what is nearest.
 _MOST: Final = 10_000
-_AT_ONCE: Final = 500
 _ACTIVE: Final = sorted(ACTIVE)
-
-
-def pieces(ids: Iterable[UUID]) -> Iterator[list[UUID]]:
-    """The ids in lists that are short enough for one statement."""
-    every = list(ids)
-    for start in range(0, len(every), _AT_ONCE):
-        yield every[start : start + _AT_ONCE]
 
 
 def held_by_family(conn: Connection, ids: Collection[UUID]) -> set[UUID]:

@@ -18,7 +18,8 @@ from jobdeck.errors import JobdeckError
 from jobdeck.limits import IDEMPOTENCY_WINDOW, LOG_RUN_BYTES, SYSTEM_TYPES
 from jobdeck.states import TERMINAL, Status
 from jobdeck.store.differences import Differences
-from jobdeck.store.house.families import held_by_family, pieces
+from jobdeck.store.house.families import held_by_family
+from jobdeck.store.pieces import pieces
 from jobdeck.store.schema import (
     LISTED,
     ORDINARY,

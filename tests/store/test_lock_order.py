@@ -22,8 +22,8 @@ from psycopg import sql
 
 from jobdeck.errors import Conflict, JobdeckError, StaleLease
 from jobdeck.ids import new_id
-from jobdeck.model import Progress
-from jobdeck.states import AttemptOutcome
+from jobdeck.model import Progress, RunExtras
+from jobdeck.states import AttemptOutcome, Condition
 from jobdeck.store import changes
 from jobdeck.store.claim import ClaimedRun
 from jobdeck.store.enqueue import enqueue
@@ -104,7 +104,7 @@ class _Crowd:
         self._known = await self._decks[0].enqueue_many(_RUNS)
         doings = [
             self._claim, self._beat, self._report, self._checkpoint, self._finish, self._cancel, self._retry,
-            self._enqueue, self._recover,
+            self._enqueue, self._follow, self._recover,
         ]  # fmt: skip
         # Twice each, for a process has two connections that write.
         turns = zip(doings * 2, cycle(self._decks), strict=False)
@@ -167,10 +167,25 @@ class _Crowd:
         items = [deck.new_run(job_type="other", flight_key=key) for key in keys]
         results = await deck.database.write_many(enqueue, items)
         _only(results, Conflict)
+        await self._undo(deck, results)
+
+    async def _undo(self, deck: Deck, results: Sequence[UUID | JobdeckError]) -> None:
         taken = [
             changes.Cancel(deck.scope.team_id, it, "ada", None) for it in results if isinstance(it, UUID)
         ]
         await deck.database.write_many(changes.cancel, taken)
+
+    async def _follow(self, deck: Deck) -> None:
+        """Runs that wait for some of the others, named in any order; cancelled at once."""
+        items = [
+            deck.new_run(
+                job_type="other", extras=RunExtras(after=tuple((on, Condition.FINISHED) for on in some))
+            )
+            for some in (self._drawn.sample(self._known, k=4) for _ in range(3))
+        ]
+        results = await deck.database.write_many(enqueue, items)
+        _only(results, Conflict)
+        await self._undo(deck, results)
 
     async def _recover(self, deck: Deck) -> None:
         await deck.recover()

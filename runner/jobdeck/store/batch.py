@@ -263,7 +263,7 @@ def _parts_of_acts(units: Sequence[Unit], results: Sequence[Sequence[Any]]) -> l
 
 def _lock_in_order(tx: Tx, units: Sequence[Unit]) -> None:
     """One verb takes its locks in the order of all transactions; several, one after the other, would not."""
-    if len({unit.verb.name for unit in units if unit.verb.locks is not None}) > 1:
+    if len({unit.verb.name for unit in units if (of := unit.verb.locks) and of.matter(unit.items)}) > 1:
         wanted = [
             (locks, item) for unit in units if (locks := unit.verb.locks) is not None for item in unit.items
         ]

@@ -20,6 +20,7 @@ from jobdeck.store.differences import Differences, Given
 from jobdeck.store.given import GivenRows, insert_given
 from jobdeck.store.holders import Holder, Holders
 from jobdeck.store.jobs.states import JobStates
+from jobdeck.store.locks import Locks
 from jobdeck.store.schema import run_events, runs
 from jobdeck.store.succession import make_way
 from jobdeck.store.timed_keys import TimedKeys
@@ -31,7 +32,11 @@ _STAND_IN: Final = (OnConflict.REJECT, OnConflict.RETURN_EXISTING)
 """What leaves the run that is there alone."""
 
 
-@verb(Rank.ENQUEUE)
+def _waited_for(item: NewRun) -> Sequence[UUID]:
+    return () if item.extras is None else [on_id for on_id, _ in item.extras.after]
+
+
+@verb(Rank.ENQUEUE, Locks(_waited_for, runs=True, seldom=True))
 def enqueue(tx: Tx, items: Sequence[NewRun]) -> Sequence[UUID | JobdeckError]:
     """The id of each run; that of another run where one stands for it already.
 
@@ -45,6 +50,8 @@ class _Batch:
     def __init__(self, tx: Tx, items: Sequence[NewRun]) -> None:
         self._tx = tx
         self._items = items
+        # Before any key is taken, as by those who change a run; each item alone would lock them in an order of its own.
+        tx.differences.lock_rows(tx.conn, runs.c.id, {on_id for item in items for on_id in _waited_for(item)})
         self._holders = Holders(tx, items)
         self._keys = TimedKeys(tx, [item for item in items if item.extras is not None])
         self._jobs = JobStates(tx, [item.extras.job for item in items if item.extras and item.extras.job])

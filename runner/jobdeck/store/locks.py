@@ -27,6 +27,12 @@ class Locks:
     """The runs whose leases are locked."""
     runs: bool = False
     """Whether the runs themselves are locked, before the leases."""
+    seldom: bool = False
+    """Whether most items wait for nothing: what locks nothing needs no order."""
+
+    def matter(self, items: Iterable[Any]) -> bool:
+        """Whether these items have to take their locks in one order with those of other verbs."""
+        return not self.seldom or any(self.ids(item) for item in items)
 
 
 def lock_runs(conn: Connection, differences: Differences, run_ids: Iterable[UUID]) -> None:

@@ -45,6 +45,27 @@ def add_team(tx: Tx, items: Sequence[str]) -> Sequence[str | JobdeckError]:
     return [Conflict(slug) if slug.startswith("conflict") else f"did {slug}" for slug in items]
 
 
+class _Lost(Exception):
+    """As the driver tells the victim of a deadlock."""
+
+    sqlstate = "40P01"
+
+
+async def test_who_loses_with_others_again_and_again_is_tried_without_them(deck: Deck) -> None:
+    """A batch that is the victim of a deadlock at every try is split: each item alone is stored."""
+    tried: list[int] = []
+
+    @verb(Rank.CHANGE)
+    def crowded(tx: Tx, items: Sequence[str]) -> Sequence[str]:
+        tried.append(len(items))
+        if len(items) > 1:
+            raise _Lost
+        return items
+
+    assert await deck.database.write_many(crowded, ["one", "two", "three"]) == ["one", "two", "three"]
+    assert tried == [3] * 4 + [1] + [2] * 4 + [1, 1]
+
+
 async def slugs(database: Database) -> set[str]:
     return {team.slug for team in await database.read(list_teams)}
 

@@ -148,8 +148,9 @@ def commit(
 ) -> Hint:
     """Commit the units as one transaction and settle their results; the hints for others.
 
-    A transaction that fails is split in halves until the bad item fails alone. What fails for every item alike
-    (no disk, no connection) is not split. Where `line` breaks in the commit, the units are settled later.
+    A transaction that fails is split in halves until the bad item fails alone, or until it loses to others no more.
+    What fails for every item alike (no disk, no connection) is not split. Where `line` breaks in the commit, the units
+    are settled later.
     """
     try:
         results, hints = _attempt(conn, units, differences, offset_us, line)
@@ -160,7 +161,7 @@ def commit(
     except Exception as error:
         failure = (line and line.silence) or translate(error)
         size = sum(len(unit.items) for unit in units)
-        if size == 1 or isinstance(failure, DatabaseError):
+        if size == 1 or (isinstance(failure, DatabaseError) and not is_transient(error)):
             for unit in units:
                 unit.settle([failure] * len(unit.items))
             return Hint.NONE

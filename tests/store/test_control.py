@@ -13,6 +13,7 @@ from sqlalchemy import select, update
 from jobdeck.client import Client
 from jobdeck.clock import from_us
 from jobdeck.errors import Conflict, NotFound, ValidationError
+from jobdeck.ids import show_id
 from jobdeck.model import RunExtras, RunFilter
 from jobdeck.states import AttemptOutcome, Label, PauseKind
 from jobdeck.store.claim import ClaimedRun
@@ -195,6 +196,19 @@ async def test_limits_that_nobody_can_read(client: Client, deck: Deck, text: str
     free = await deck.enqueue()
     assert await ids(deck) == [free]
     assert (await reasons(client, run_id))[0][1].startswith("0 runs of the job nightly may run at a time")
+
+
+async def test_a_gate_that_nobody_knows(client: Client, deck: Deck) -> None:
+    """A run that somebody has put behind one does not begin, `why` says so, and what it says ends the wait."""
+    run_id = await deck.enqueue()
+    await deck.database.write(execute_statement, update(runs).where(runs.c.id == run_id).values(gate=99))
+    assert await ids(deck) == []
+    ((kind, text),) = await reasons(client, run_id)
+    assert (kind, "somebody has changed it in the database" in text) == ("gate", True)
+    (reason,) = await client.runs.why(run_id)
+    assert reason.command == f"jobdeck runs cancel {show_id('run', run_id)}"
+    await client.runs.cancel(run_id)
+    assert (await deck.show(run_id)).status == "cancelled"
 
 
 async def test_a_job_that_is_unknown_cannot_be_paused(client: Client) -> None:

@@ -107,6 +107,10 @@ class Budget:
         """What holds for the runs behind a gate."""
         return self._limits.get(gate, NO_LIMITS)
 
+    def knows(self, gate: int) -> bool:
+        """Whether there is such a gate; nothing passes one that there is not."""
+        return not gate or gate in self._limits
+
     def queue_limit(self, team_id: UUID, queue: str) -> int | None:
         """How many runs of a queue may run at a time."""
         return self._queue_limits.get((team_id, queue))

@@ -50,6 +50,9 @@ def _resume(conn: Connection, run_id: UUID, found: Pause) -> str:
 def limited(conn: Connection, now: int, row: Any) -> Iterator[Reason]:
     """The limits that hold a run (team_id, queue, gate, concurrency_key) back, by the count that a claim makes."""
     budget = budget_now(conn, now, Lane(row.team_id, row.queue, row.gate))
+    if not budget.knows(row.gate):
+        words = "the limits it stands behind are unknown: somebody has changed it in the database"
+        yield Reason("gate", words, f"jobdeck runs cancel {show_id('run', row.id)}")
     for limit in budget.limits(row):
         yield _reason(conn, now, row, limit, budget)
 

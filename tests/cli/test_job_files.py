@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,24 @@ def test_fields_on_the_command_line() -> None:
     for wrong in (["priority"], ["=1"], ["a..b=1"], ["a=1", "a.b=2"]):
         with pytest.raises(ValidationError, match="--set"):
             assigned(wrong)
+
+
+def test_a_json_object_is_no_field() -> None:
+    """It would be kept as text, and what is wrong would be told of the field: the message says how to write it."""
+    with pytest.raises(ValidationError, match=r"TOML, not in JSON.*'params=\{shelf = \"A7\""):
+        assigned(['params={"shelf": "B"}'])
+    with pytest.raises(ValidationError, match=r"in TOML.*write an object like"):
+        assigned(['{"shelf": "B"}'])
+
+
+def test_files_that_are_piped_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`-` is what is piped in, as it is of `jobdeck trigger --batch`."""
+    for read, text in (
+        (read_lines, '{"slug": "d", "type": "x"}\n'),
+        (lambda path: read_files([path]), '[jobs.d]\ntype = "x"\n'),
+    ):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+        assert read(Path("-")) == [JobSpec("d", {"type": "x"})]
 
 
 def test_objects_are_merged() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +88,7 @@ def read_lines(path: Path) -> list[JobSpec]:
 
 def _text(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with nullcontext(sys.stdin.buffer) if str(path) == "-" else path.open("rb") as file:
             data = file.read(_FILE_BYTES + 1)
     except OSError as error:
         raise ValidationError(f"{path} cannot be read: {error.strerror}", field="file") from None
@@ -136,7 +138,11 @@ def assigned(pairs: Iterable[str]) -> dict[str, Any]:
         name, equals, text = pair.partition("=")
         path = name.split(".")
         if not equals or not all(path):
-            raise ValidationError(f"--set takes name=value, not {pair[:60]!r}", field="set")
+            raise ValidationError(
+                f"--set takes name=value, the value in TOML, not {pair[:60]!r}; write an object like "
+                f"params.url=https://… or 'params={{shelf = \"A7\", boxes = 5}}'",
+                field="set",
+            )
         place = found
         for part in path[:-1]:
             place = place.setdefault(part, {})
@@ -144,15 +150,28 @@ def assigned(pairs: Iterable[str]) -> dict[str, Any]:
                 raise ValidationError(
                     f"--set {name[:60]} reaches into something that is no object", field="set"
                 )
-        place[path[-1]] = _value(text)
+        place[path[-1]] = _value(name, text)
     return found
 
 
-def _value(text: str) -> Any:
+def _value(name: str, text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"] if "\n" not in text else text
     except (tomllib.TOMLDecodeError, RecursionError):
+        if _is_json_object(text):
+            raise ValidationError(
+                f"--set {name[:60]} takes its value in TOML, not in JSON; write an object with '=' for ':', "
+                f"like '{name[:60]}={{shelf = \"A7\", boxes = 5}}'",
+                field="set",
+            ) from None
         return text
+
+
+def _is_json_object(text: str) -> bool:
+    try:
+        return isinstance(jsonio.loads(text, what="value", limit=limits.DEFINITION_BYTES), dict)
+    except ValidationError:
+        return False
 
 
 def merged(facts: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -131,7 +131,7 @@ def create(
     batch: Annotated[
         Path | None,
         typer.Option(
-            "--batch", metavar="FILE", help="Up to 100 jobs, a JSON object on each line; all or none."
+            "--batch", metavar="FILE|-", help="Up to 100 jobs, a JSON object on each line; all or none."
         ),
     ] = None,
     note: Note = None,
@@ -285,7 +285,9 @@ def rollback(
 
 def apply(
     call: Call,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="TOML with tables [jobs.SLUG].")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE…", help="TOML with tables [jobs.SLUG]; -: what is piped in.")
+    ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan only.")] = False,
     note: Note = None,
 ) -> None:

@@ -145,6 +145,8 @@ def filter_facts(chosen: RunFilter) -> dict[str, Any]:
         "since": None if chosen.since is None else chosen.since.isoformat(),
         "until": None if chosen.until is None else chosen.until.isoformat(),
         "text": chosen.text,
+        "trigger_type": chosen.trigger_type,
+        "job_id": None if chosen.job_id is None else show_id("job", chosen.job_id),
     }
     return {name: value for name, value in facts.items() if value}
 

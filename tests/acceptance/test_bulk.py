@@ -58,3 +58,15 @@ def test_stopping(deck: Deck) -> None:
     unknown = deck.run("bulk", "cancel", "--status", "soon", "--json")
     assert (unknown.returncode, json.loads(unknown.stderr)["error"]["field"]) == (2, "status")
     assert deck.show(run_id)["status"] == "pending"
+
+
+def test_the_runs_of_a_job(deck: Deck) -> None:
+    """A saved job, and how runs were made, choose as they do in `runs list`."""
+    assert deck.run("jobs", "create", "nightly", "--type", "noop").returncode == 0
+    for what in ("--job nightly", "--job nightly --delay 1h", "noop --delay 1h"):
+        deck.json("trigger", *what.split())
+    for words, count in (("--job nightly", 2), ("--trigger delayed", 2), ("", 3)):
+        assert deck.json("bulk", "cancel", *words.split(), "--dry-run")["total"] == count
+    made = deck.json("bulk", "cancel", "--job", "nightly", "--trigger", "delayed", "--yes")
+    assert (made["total"], sorted(made["filter"])) == (1, ["job_id", "statuses", "trigger_type"])
+    assert deck.run("bulk", "cancel", "--job", "nobodys", "--dry-run").returncode == 3

@@ -313,8 +313,11 @@ async def test_a_draining_worker_is_not_done(deck: Deck, client: Client) -> None
 async def test_the_filter_is_kept(deck: Deck, client: Client) -> None:
     """An operation says later what it was asked for."""
     await deck.enqueue()
-    chosen = RunFilter(job_type="sync", text="syn")
+    job_id = new_id()
+    chosen = RunFilter(job_type="sync", text="syn", trigger_type="delayed", job_id=job_id)
     plan = await client.bulk.plan(BulkKind.CANCEL, chosen)
     bulk = await client.bulk.start(replace(plan, chosen=chosen))
-    assert bulk.chosen == {"job_type": "sync", "text": "syn"}
+    assert bulk.chosen == {
+        "job_type": "sync", "text": "syn", "trigger_type": "delayed", "job_id": show_id("job", job_id),
+    }  # fmt: skip
     assert show_id("bulk", bulk.id) == bulk.shown_id

@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 
+from jobdeck.bulk import BulkKind
 from jobdeck.errors import ValidationError
 from jobdeck.model import Progress, RunFilter
 from jobdeck.states import AttemptOutcome, Label, Status
 from jobdeck.store.leases import Beat, beat
 from jobdeck.store.leases import report as store_report
+from jobdeck.store.lists import routes
 from jobdeck.store.lists.counts import counts
 from jobdeck.store.queues import NewQueue, create_queue
+from tests.store.clients import client_of
 from tests.store.deck import WORKER, Deck, report
 from tests.store.fleet import SYNC, join
 from tests.store.pulling import QUEUE, park
@@ -185,3 +188,27 @@ async def test_system_jobs_are_shown_only_when_asked_for(deck: Deck) -> None:
     assert await names(deck) == ["my.system.job", "System.report", "systematic"]
     assert await names(deck, job_type="system.cleanup") == ["system.cleanup"]
     assert await deck.database.read(counts, deck.scope) == {"pending": 3}
+
+
+async def test_the_runs_of_a_job_are_found_among_any_number_of_others(
+    deck: Deck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are read along the job's own index: others that are newer do not use up what a page may look at. Together
+    with other parts of a filter too, and in an act on all that match."""
+    client = client_of(deck)
+    job = await client.jobs.create("nightly", {"type": "sync"})
+    wanted = [(await client.jobs.trigger(job.id, name=name)).id for name in ("one", "two")]
+    await deck.enqueue_many(20, trigger_type="delayed")
+    for name in ("PAGE_LOOKS", "PAGE_LOOKS_SCATTERED"):
+        monkeypatch.setattr(routes, name, 5)
+    page = await client.runs.page(RunFilter(job_id=job.id))
+    assert ({run.id for run in page.runs}, page.stopped) == (set(wanted), None)
+    assert await names(deck, job_id=job.id, text="on") == ["one"]
+    assert await names(deck, job_id=job.id, job_type="sync", statuses=frozenset({"completed"})) == []
+
+    async def count(**chosen: Any) -> int:
+        return (await client.bulk.plan(BulkKind.CANCEL, RunFilter(**chosen))).total
+
+    assert [await count(job_id=job.id), await count(trigger_type="delayed")] == [2, 20]
+    assert await count(job_id=job.id, trigger_type="delayed") == 0
+    client.close()

@@ -49,6 +49,8 @@ def _acting(name: str, text: str) -> Callable[..., None]:
         queue: choose.Queue = None,
         category: choose.Category = None,
         in_project: choose.InProject = None,
+        trigger_type: choose.TriggerType = None,
+        job: choose.JobSlug = None,
         since: choose.Since = None,
         until: choose.Until = None,
         text: choose.Text = None,
@@ -62,8 +64,10 @@ def _acting(name: str, text: str) -> Callable[..., None]:
         from jobdeck.bulk import BulkKind
         from jobdeck.cli.options import run_filter
 
-        chosen = run_filter(status or [], group, job_type, queue, category, in_project, since, until, text)
-        wanted = _Wanted(call, BulkKind(name), chosen, reason, yes=yes, dry_run=dry_run, wait=wait)
+        chosen = run_filter(
+            status or [], group, job_type, queue, category, in_project, since, until, text, trigger_type
+        )
+        wanted = _Wanted(call, BulkKind(name), chosen, job, reason, yes=yes, dry_run=dry_run, wait=wait)
         raise typer.Exit(call.ask(wanted.work))
 
     act.__doc__ = text
@@ -78,6 +82,7 @@ class _Wanted:
         call: Call,
         kind: BulkKind,
         chosen: RunFilter,
+        job: str | None,
         reason: str | None,
         *,
         yes: bool,
@@ -87,6 +92,7 @@ class _Wanted:
         self._call = call
         self._kind = kind
         self._chosen = chosen
+        self._job = job
         self._reason = reason
         self._yes = yes
         self._dry_run = dry_run
@@ -94,7 +100,9 @@ class _Wanted:
 
     async def work(self, client: Client) -> int:
         """The exit code."""
-        plan = await client.bulk.plan(self._kind, self._chosen)
+        from jobdeck.cli.options import of_job
+
+        plan = await client.bulk.plan(self._kind, await of_job(client, self._chosen, self._job))
         if self._dry_run or not plan.total:
             self._print_count(plan)
             return 0

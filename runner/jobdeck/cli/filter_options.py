@@ -19,6 +19,11 @@ Category = Annotated[str | None, typer.Option("--category", metavar="NAME", help
 InProject = Annotated[
     str | None, typer.Option("--in-project", metavar="NAME", help="Only runs of this project.")
 ]
+TriggerType = Annotated[
+    str | None,
+    typer.Option("--trigger", metavar="KIND", help="How it was made: immediate, delayed, scheduled …"),
+]
+JobSlug = Annotated[str | None, typer.Option("--job", metavar="SLUG", help="Only runs of this saved job.")]
 Since = Annotated[str | None, typer.Option("--since", metavar="1h|TIME", help="Made after this.")]
 Until = Annotated[str | None, typer.Option("--until", metavar="1h|TIME", help="Made before this.")]
 Text = Annotated[

@@ -103,6 +103,7 @@ def run_filter(
     since: str | None,
     until: str | None,
     text: str | None,
+    trigger_type: str | None,
 ) -> RunFilter:
     """The filter of `runs list`. Raises ValidationError."""
     from datetime import UTC
@@ -125,7 +126,15 @@ def run_filter(
         since=_when("since", since, now, parse_when),
         until=_when("until", until, now, parse_when),
         text=text,
+        trigger_type=trigger_type,
     )
+
+
+async def of_job(client: Client, chosen: RunFilter, job: str | None) -> RunFilter:
+    """The filter, of the runs of a saved job alone where one is named. Raises NotFound."""
+    from dataclasses import replace
+
+    return chosen if job is None else replace(chosen, job_id=await client.jobs.resolve(job))
 
 
 def _when(name: str, text: str | None, now: datetime, parse: object) -> datetime | None:

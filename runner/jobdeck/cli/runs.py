@@ -39,13 +39,8 @@ def list_runs(
     queue: choose.Queue = None,
     category: choose.Category = None,
     in_project: choose.InProject = None,
-    trigger_type: Annotated[
-        str | None,
-        typer.Option("--trigger", metavar="KIND", help="How it was made: immediate, delayed, scheduled …"),
-    ] = None,
-    job: Annotated[
-        str | None, typer.Option("--job", metavar="SLUG", help="Only runs of this saved job.")
-    ] = None,
+    trigger_type: choose.TriggerType = None,
+    job: choose.JobSlug = None,
     since: choose.Since = None,
     until: choose.Until = None,
     text: choose.Text = None,
@@ -55,15 +50,14 @@ def list_runs(
     ] = None,
 ) -> None:
     """Show runs of the team, newest first."""
-    from dataclasses import replace
+    from jobdeck.cli.options import of_job, run_filter
 
-    from jobdeck.cli.options import run_filter
-
-    chosen = run_filter(status or [], group, job_type, queue, category, in_project, since, until, text)
+    chosen = run_filter(
+        status or [], group, job_type, queue, category, in_project, since, until, text, trigger_type
+    )
 
     async def work(client: Client) -> tuple[RunPage, RunFilter]:
-        job_id = None if job is None else await client.jobs.resolve(job)
-        wanted = replace(chosen, trigger_type=trigger_type, job_id=job_id)
+        wanted = await of_job(client, chosen, job)
         return await client.runs.find(wanted, limit=limit, cursor=cursor), wanted
 
     _print_page(call, *call.ask(work))

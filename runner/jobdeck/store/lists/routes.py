@@ -18,7 +18,7 @@ from jobdeck.store.fleet import live_work
 from jobdeck.store.lanes import is_pulled
 from jobdeck.store.lists.rows import is_stalled_clause
 from jobdeck.store.lists.walks import Route, Walk
-from jobdeck.store.schema import LISTED, ORDINARY, leases, projects, runs
+from jobdeck.store.schema import LISTED, OF_JOB, ORDINARY, leases, projects, runs
 
 Condition: TypeAlias = ColumnElement[bool]
 States: TypeAlias = Mapping[Status, tuple[Condition, ...]]
@@ -44,6 +44,12 @@ def routes_of(
     of_state = [_any_state(states)] if states else []
     of_type: list[Condition] = []
     routes: list[Route] = []
+    if chosen.job_id is not None:
+        # Whether it is a system job is asked of the rows: as a plain condition it would lead to the team's index.
+        ordinary = () if (chosen.job_type or "").startswith(SYSTEM_TYPES) else (ORDINARY,)
+        named = () if chosen.job_type is None else (runs.c.job_type == chosen.job_type,)
+        of_job = (OF_JOB, runs.c.job_id == chosen.job_id)
+        routes.append((Walk(of_job, (*ordinary, *named, *of_state, *tests), PAGE_LOOKS_SCATTERED),))
     if chosen.job_type is not None:
         of_type = [runs.c.job_type == chosen.job_type]
         by_type = (LISTED, differences.few(of_type[0]))

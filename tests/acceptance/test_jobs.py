@@ -83,9 +83,10 @@ def test_jobs_kept_in_a_file(deck: Deck) -> None:
     path.write_text(text.replace("echo = 1", "echo = 2") + '\n[jobs.third]\ntype = "noop"\n')
     plan = deck.run("jobs", "apply", "jobs.toml", "--dry-run")
     assert plan.stdout.splitlines() == ["update hello", "  params.echo: 1 -> 2", "keep rest", "create third"]
-    assert "nothing is done yet" in plan.stderr
+    assert plan.stderr == "1 to create, 1 to update, 1 to keep; nothing is done yet\n"
     assert len(deck.json("jobs", "list")) == 2
-    assert deck.run("jobs", "apply", "jobs.toml").returncode == 0
+    done = deck.run("jobs", "apply", "jobs.toml")
+    assert (done.returncode, done.stderr) == (0, "1 created, 1 updated, 1 kept\n")
     again = deck.json("jobs", "apply", "jobs.toml")
     assert {step["action"] for step in again["steps"]} == {"keep"}
     assert not deck.json("jobs", "show", "rest")["enabled"]

@@ -33,6 +33,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["runs", "logs", "abcd", "--last", "0"], "--last"),
         (["runs", "logs", "abcd", "--level", "loud"], "loud"),
         (["trigger", "noop", "--count", "0"], "--count"),
+        (["members", "add", "bob", "--role", "king"], "Invalid value for '--role': 'king' is not one of"),
         (["trigger", "noop", "--tag", "novalue"], "key=value"),
         (["--config", "nowhere.toml", "runs", "list"], "nowhere.toml"),
         ([], "terminal"),

@@ -307,9 +307,10 @@ def apply(
         return
     for step in steps:
         _print_step(step)
-    counts = {name: sum(step.action == name for step in steps) for name in ("create", "update", "keep")}
-    said = ", ".join(f"{count} to {name}" for name, count in counts.items())
-    say(f"{said}; nothing is done yet" if dry_run else said.replace(" to ", " "))
+    done = {"create": "created", "update": "updated", "keep": "kept"}
+    counts = [(sum(step.action == name for step in steps), name) for name in done]
+    said = ", ".join(f"{count} {f'to {name}' if dry_run else done[name]}" for count, name in counts)
+    say(f"{said}; nothing is done yet" if dry_run else said)
 
 
 def export(call: Call, slugs: Slugs = None) -> None:

@@ -134,7 +134,9 @@ def run(app: typer.Typer, arguments: list[str]) -> int:
         _report(error.message, error.details(), as_json)
         return error.exit_code
     except TyperException as error:
-        _report(error.format_message(), {"code": "usage", "message": error.format_message()}, as_json)
+        # Between the name of the option and what is wrong with it, pydantic's words for what kind of error it is.
+        message = error.format_message().replace(": Value error, ", ": ", 1)
+        _report(message, {"code": "usage", "message": message}, as_json)
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED

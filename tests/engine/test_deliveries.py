@@ -15,20 +15,13 @@ import pytest
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from jobdeck import Context, Discard, Retry, handler, limits
-from jobdeck.clock import SystemClock
 from jobdeck.delivery import MakeSender
 from jobdeck.delivery.package import PackageSender
-from jobdeck.engine.courier import Courier
 from jobdeck.engine.worker import WorkerEnd
 from jobdeck.ids import new_id, show_id
 from jobdeck.notifiers import Delivery, Notification
 from jobdeck.states import Status
-from jobdeck.store.database import Database
-from jobdeck.store.outbox.letters import anything_due
-from jobdeck.store.transaction import I, R, Verb
 from tests.engine.bench import Bench
-from tests.engine.faults import FaultyDatabase
-from tests.engine.gate import Gate
 from tests.engine.post import id_of, mailing, verified, webhooks
 from tests.handlers.api import Api, Asked, Reply, serving
 
@@ -218,56 +211,6 @@ async def test_a_drain_sends_what_is_due(bench: Bench, api: Api) -> None:
     worker = bench.worker(work, parts={"senders": webhooks()}, drain=True)
     assert await worker.run() is WorkerEnd.DRAINED
     assert (await delivery(bench)).state == "delivered"
-
-
-class LateAnswers(FaultyDatabase):
-    """What a courier takes is its own before it hears of it: the answer waits for `answer`."""
-
-    def __init__(self, inner: Database) -> None:
-        super().__init__(inner)
-        self.taken = Gate()
-        self.answer = Gate()
-
-    async def write(self, verb: Verb[I, R], item: I) -> R:
-        found = await super().write(verb, item)
-        if verb.name == "take":
-            self.taken.open()
-            await self.answer.passed()
-        return found
-
-
-async def ended_with_callback(bench: Bench, api: Api) -> None:
-    await bench.trigger(work, callback_url=api.url("/hook"))
-    async with bench.working(work):
-        await bench.ended((await delivery(bench)).run_id)
-
-
-async def test_what_is_taken_is_not_done(bench: Bench, api: Api) -> None:
-    """Between the commit that takes a notification and its answer, it is neither due nor sent: a drain waits for it."""
-    await ended_with_callback(bench, api)
-    database = LateAnswers(bench.database)
-    courier = Courier(database, webhooks(), SystemClock())
-    courier.start()
-    await database.taken.passed()
-    assert not await courier.nothing_left()
-    database.answer.open()
-    await delivery(bench, state="delivered")
-    await bench.eventually(courier.nothing_left)
-    await courier.stop(AT_ONCE)
-
-
-async def test_a_stop_gives_back_what_was_taken_meanwhile(bench: Bench, api: Api) -> None:
-    """It is there for others at once, not when the lease of a worker that is gone is over."""
-    await ended_with_callback(bench, api)
-    database = LateAnswers(bench.database)
-    courier = Courier(database, webhooks(), SystemClock())
-    courier.start()
-    await database.taken.passed()
-    stopping = asyncio.create_task(courier.stop(AT_ONCE))
-    await asyncio.sleep(0)
-    database.answer.open()
-    await stopping
-    assert await bench.read(lambda conn: anything_due(conn, bench.database.now_of(conn), tuple(webhooks())))
 
 
 async def test_mail_of_a_failure(bench: Bench) -> None:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -64,6 +64,7 @@ class Courier:
         self._under_way: dict[asyncio.Task[None], Parcel] = {}
         self._taking: asyncio.Task[None] | None = None
         """What it takes stands nowhere else until the database has answered."""
+        self._stopped = False
         self._wake = asyncio.Event()
         self._service: list[asyncio.Task[None]] = []
 
@@ -77,31 +78,40 @@ class Courier:
         self._wake.set()
 
     async def nothing_left(self) -> bool:
-        """Whether nothing is under way, nor due now."""
+        """Whether nothing is under way, nor due now. False while unknown."""
         if not self._senders:
             return True
-        if self._under_way or self._taking is not None:
-            return False
         database, channels = self._database, tuple(self._senders)
-        return not await database.read(lambda conn: anything_due(conn, database.now_of(conn), channels))
+        try:
+            due = await database.read(lambda conn: anything_due(conn, database.now_of(conn), channels))
+        except DatabaseError as error:
+            _log.warning("cannot tell whether notifications are left: %s", error)
+            return False
+        # Looked at afterwards: what was due may have been taken before the database looked.
+        return not (due or self._under_way or self._taking is not None)
 
     async def stop(self, seconds: float) -> None:
         """Stop at once; what is under way is given back for others. Takes at most six times so many seconds."""
         await _end(self._service, seconds)
         if self._taking is not None:
-            with suppress(TimeoutError, DatabaseError):
-                await asyncio.wait_for(self._taking, seconds)
+            await asyncio.wait({self._taking}, timeout=seconds)
+        self._stopped = True
         under_way = dict(self._under_way)
         await _end(under_way, seconds)
         # Here, because a delivery that is cancelled before it has begun can do nothing itself.
-        back = [GiveBack(parcel.id, parcel.tries) for task, parcel in under_way.items() if task.cancelled()]
-        with suppress(TimeoutError, DatabaseError):
-            await asyncio.wait_for(self._database.write_many(give_back, back), seconds)
+        back = [parcel for task, parcel in under_way.items() if task.cancelled()]
+        # Not `wait_for`, here and above: a write refuses to be cancelled, and would be waited for to its end.
+        await asyncio.wait({asyncio.create_task(self._give_back(back))}, timeout=seconds)
         if self._loop is not None:
             with suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.wrap_future(self._loop.run(self._close())), seconds)
             if not await asyncio.to_thread(self._loop.stop, seconds):
                 _log.warning("a notifier has not let go; it ends with the process")
+
+    async def _give_back(self, parcels: Sequence[Parcel]) -> None:
+        with suppress(DatabaseError):
+            back = [GiveBack(parcel.id, parcel.tries) for parcel in parcels]
+            await self._database.write_many(give_back, back)
 
     # -- rounds -------------------------------------------------------------------------------------------------
 
@@ -109,8 +119,10 @@ class Courier:
         while True:
             self._wake.clear()
             await self._survived(self._round)
+            # Not `wait_for`, which before Python 3.12 forgets a cancel that comes along with what it waits for.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), _LOOK_EVERY)
+                async with asyncio.timeout(_LOOK_EVERY):
+                    await self._wake.wait()
 
     async def _tidy(self) -> None:
         while True:
@@ -139,7 +151,11 @@ class Courier:
 
     async def _take(self, item: Take) -> None:
         try:
-            for parcel in await self._database.write(take, item):
+            parcels = await self._database.write(take, item)
+            if self._stopped:
+                await self._give_back(parcels)
+                return
+            for parcel in parcels:
                 task = asyncio.create_task(self._deliver(parcel))
                 self._under_way[task] = parcel
                 task.add_done_callback(self._forget)

@@ -92,8 +92,10 @@ class Upkeep:
     async def _watch_cancels(self) -> None:
         while True:
             await self._heart.look_for_cancels()
+            # Not `wait_for`, which before Python 3.12 forgets a cancel that comes along with what it waits for.
             try:
-                await asyncio.wait_for(self._cancel_hint.wait(), self._options.cancel_notice)
+                async with asyncio.timeout(self._options.cancel_notice):
+                    await self._cancel_hint.wait()
             except TimeoutError:
                 continue
             self._cancel_hint.clear()

@@ -56,8 +56,7 @@ class NotificationListener:
     async def start(self) -> None:
         """Begin in the background and wait a moment for the first LISTEN."""
         self._task = asyncio.create_task(self._run(), name="jobdeck-listen")
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._listening.wait(), _CHECK_TIMEOUT)
+        await _set_within(self._listening, _CHECK_TIMEOUT)
 
     async def stop(self) -> None:
         """End the listener and its connection."""
@@ -96,7 +95,8 @@ class NotificationListener:
             await conn.add_listener(self._own_channel, lambda *_: self._echo.set())
             await conn.add_listener(CHANNEL, self._heard)
             await self._notify(self._own_channel)
-            await asyncio.wait_for(self._echo.wait(), _CHECK_TIMEOUT)
+            if not await _set_within(self._echo, _CHECK_TIMEOUT):
+                return
             self._listening.set()
             # Whatever was said while nobody listened.
             self._signals.publish(Hint(_ALL))
@@ -117,6 +117,8 @@ class NotificationListener:
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> bool:
+    # Not `wait_for`, which before Python 3.12 forgets a cancel that comes along with what it waits for.
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await event.wait()
     return event.is_set()

@@ -187,6 +187,26 @@ async def test_a_spoilt_trace_is_left_out(bench: Bench) -> None:
     assert (attempt.outcome, attempt.trace) == (AttemptOutcome.COMPLETED, {})
 
 
+class _Growing(dict[str, float]):
+    """Phases to which another thread adds one while they are looked at; to copy them is one step."""
+
+    def items(self) -> Any:
+        for item in super().items():
+            self.setdefault("late", 1.0)
+            yield item
+
+    def copy(self) -> dict[str, float]:
+        return dict.copy(self)
+
+
+def test_phases_that_come_while_it_is_made() -> None:
+    """A handler that was given up goes on in its thread: its outcome is stored all the same."""
+    watch = Stopwatch()
+    watch.add({"good": 1})
+    watch._phases = _Growing(watch._phases or {})
+    assert unpacked(watch.text(0, 0))["good"] == 1_000_000
+
+
 async def test_an_attempt_given_up_has_one(bench: Bench) -> None:
     """Its handler has not ended: it counts until it was given up."""
     holding = asyncio.Event()

@@ -29,10 +29,11 @@ class Recorder(Announcer):
         self.told: list[Hint] = []
         self.sent = asyncio.Event()
         self.failing = False
+        self.error: BaseException = OSError("gone")
 
     async def _notify(self, hints: Hint) -> None:
         if self.failing:
-            raise OSError("gone")
+            raise self.error
         self.told.append(hints)
         self.sent.set()
 
@@ -71,9 +72,14 @@ async def test_work_takes_waiting_news_along_at_once(monkeypatch: pytest.MonkeyP
     assert recorder.engine.disposed
 
 
-async def test_a_notification_that_fails_stops_no_later_one() -> None:
-    """Hints are a convenience: an outage loses some, and the next ones are told again."""
+@pytest.mark.parametrize("error", [OSError("gone"), asyncio.CancelledError()], ids=["broken", "cancelled"])
+async def test_a_notification_that_fails_stops_no_later_one(error: BaseException) -> None:
+    """Hints are a convenience: an outage loses some, and the next ones are told again.
+
+    So does a cancellation that nobody but the driver has asked for.
+    """
     recorder = Recorder()
+    recorder.error = error
     recorder.begin()
     recorder.failing = True
     recorder.send(Hint.WORK)

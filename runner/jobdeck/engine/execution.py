@@ -13,11 +13,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from uuid import UUID
 
+from jobdeck import limits
 from jobdeck.context import CancelReason
 from jobdeck.engine.handler_loop import HandlerLoop
 from jobdeck.engine.mailbox import Mailbox
 from jobdeck.engine.perform import perform
 from jobdeck.engine.run_context import RunContext
+from jobdeck.engine.safe_text import safe_text
 from jobdeck.errors import ValidationError
 from jobdeck.plugins import Plugin
 from jobdeck.retry import Backoff, from_facts
@@ -85,7 +87,7 @@ class Execution:
         stated = self.run.rare.backoff
         if stated is not None:
             # A row that has been tampered with must not keep an outcome from being stored.
-            with suppress(ValueError, ValidationError):
+            with suppress(ValueError, RecursionError, ValidationError):
                 return from_facts(json.loads(stated))
         return self.plugin.spec.backoff
 
@@ -112,6 +114,10 @@ class Execution:
                 ending = Ending(AttemptOutcome.CANCELLED)
             elif self.ctx.cancel_reason is CancelReason.TIMEOUT:
                 ending = Ending(AttemptOutcome.TIMED_OUT, error="the attempt ran past its timeout")
+        elif (error := task.exception()) is not None:
+            # Whatever a handler's exception does to whoever looks at it, the attempt has to end.
+            words = f"the attempt broke off: {type(error).__name__}"
+            ending = Ending(AttemptOutcome.ERROR, error=safe_text(words, limits.ERROR_BYTES))
         else:
             ending = task.result()
         self.ended = True

@@ -100,7 +100,8 @@ class Heart:
             _log.warning("no beat for %.1f s: %s", self._clock.monotonic() - self._confirmed, error)
             self.watch_silence()
             return False
-        self._confirmed = asked_at
+        # Two beats may be under way, and be answered in another order.
+        self._confirmed = max(self._confirmed, asked_at)
         self._compare(holding, held)
         return True
 

@@ -206,6 +206,14 @@ class Pump:
     # -- moves --------------------------------------------------------------------------------------------------
 
     def _move(self) -> None:
+        try:
+            self._make_moves()
+        except Exception as error:
+            # What it has taken out of the slots would be held for ever, and never stored.
+            _log.exception("what has ended cannot be put into a write")
+            self._fail(error)
+
+    def _make_moves(self) -> None:
         self._scheduled = False
         self.slots.free_ended()
         while not self._closed and self._moving < _OVERLAP and (move := self._next_move()) is not None:

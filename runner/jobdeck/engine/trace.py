@@ -54,9 +54,9 @@ class Stopwatch:
         ended = self.ended or now
         # A handler that never began, as its params are not valid, has taken no time.
         began = self.began or ended
-        phases = (
-            {name: int(value * 1_000_000) for name, value in self._phases.items()} if self._phases else {}
-        )
+        # Copied, because a handler that was given up, or what it has left behind, may add to them meanwhile.
+        named = {} if self._phases is None else self._phases.copy()
+        phases = {name: int(value * 1_000_000) for name, value in named.items()}
         return packed(
             queue_wait,
             claim,

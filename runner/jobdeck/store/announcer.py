@@ -76,8 +76,14 @@ class Announcer:
             hints, self._hints = self._hints, Hint.NONE
             if hints:
                 # Hints are a convenience: whoever misses one looks at the next poll. Nothing may end the sending.
-                with contextlib.suppress(Exception):
+                try:
                     await self._notify(hints)
+                except asyncio.CancelledError:
+                    # Out of the driver, where nobody has cancelled this task.
+                    if _is_cancelled():
+                        raise
+                except Exception:  # noqa: S110  see above
+                    pass
                 await asyncio.sleep(_GAP)
 
     async def _notify(self, hints: Hint) -> None:
@@ -86,3 +92,8 @@ class Announcer:
             with Watch(conn, _PATIENCE):
                 await conn.execution_options(isolation_level="AUTOCOMMIT")
                 await conn.execute(_NOTIFY, {"channel": CHANNEL, "payload": f"{hints.value} {self.name}"})
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

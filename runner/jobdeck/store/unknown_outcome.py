@@ -171,7 +171,8 @@ class Doubts:
         pause = _PAUSE_MIN
         while units and not self._given_up and time.monotonic() < over:
             try:
-                with suppress(DatabaseError):
+                # Whatever goes wrong: nobody else would ever answer those who wait.
+                with suppress(Exception):
                     return await self._ask(receipt)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _PAUSE_MAX)

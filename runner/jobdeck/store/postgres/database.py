@@ -198,9 +198,17 @@ class PostgresDatabase:
             await asyncio.gather(*self._lanes, return_exceptions=True)
         finally:
             await self._doubts.close()
+            self._refuse_waiting()
         await self._announcer.stop()
         await self._writers.dispose()
         await self._readers.dispose()
+
+    def _refuse_waiting(self) -> None:
+        """A doubt may have queued something again when no lane was left to take it."""
+        units, self._waiting = self._waiting, []
+        for unit in units:
+            unit.settle([DatabaseUnavailable("the database is closed")] * len(unit.items))
+        self._settled(units, Hint.NONE)
 
     async def _notify(self, channel: str) -> None:
         with translated():

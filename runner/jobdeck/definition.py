@@ -267,6 +267,14 @@ def _fits(value: dict[str, Any], what: str, limit: int) -> dict[str, Any]:
     return value
 
 
+def _said(item: ErrorDetails) -> str:
+    if item["type"] == "missing":
+        return "it is needed"
+    if item["type"] == "extra_forbidden":
+        return "there is no such field"
+    return item["msg"].removeprefix("Value error, ")
+
+
 def _given(item: ErrorDetails) -> str:
     """What was given instead, where the message does not say it and a line has room for it."""
     value = item["input"]
@@ -287,7 +295,7 @@ def parse_definition(facts: Mapping[str, Any]) -> JobDefinition:
         problems = []
         for item in error.errors(include_url=False)[:5]:
             place = ".".join(str(part) for part in item["loc"]) or "definition"
-            problems.append(f"{place}: {item['msg'].removeprefix('Value error, ')}{_given(item)}")
+            problems.append(f"{place}: {_said(item)}{_given(item)}")
         more = error.error_count() - len(problems)
         words = "; ".join(problems) + (f"; and {more} more" if more > 0 else "")
         raise ValidationError(words, field=problems[0].split(":")[0]) from None

@@ -50,7 +50,7 @@ def test_what_is_refused(deck: Deck) -> None:
     deck.json("jobs", "create", "hello", "--type", "noop")
     for code, says, arguments in (
         (2, "a slug with --type", ("jobs", "create")),
-        (2, "type: Field required", ("jobs", "create", "other")),
+        (2, "type: it is needed", ("jobs", "create", "other")),
         (2, "unheard_of", ("jobs", "create", "other", "--type", "unheard_of")),
         (2, "slug", ("jobs", "create", "No Slug", "--type", "noop")),
         (2, "priority", ("jobs", "create", "other", "--type", "noop", "--set", "priority=11")),

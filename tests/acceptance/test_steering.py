@@ -137,6 +137,7 @@ def test_a_dry_run(deck: Deck) -> None:
     """It shows the run that would be, for people and for programs, and stores nothing."""
     done = deck.run("trigger", "noop", "-p", "echo=1", "--priority", "2", "--ttl", "1h", "--dry-run")
     assert (done.returncode, "priority 2" in done.stdout, "expires" in done.stdout) == (0, True, True)
+    assert "run_" not in done.stdout
     assert "nothing is stored" in done.stderr
     found = deck.json("trigger", "noop", "--dry-run")
     assert (found["id"], found["dry_run"], found["status"]) == (None, True, "pending")

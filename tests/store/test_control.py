@@ -211,6 +211,15 @@ async def test_a_gate_that_nobody_knows(client: Client, deck: Deck) -> None:
     assert (await deck.show(run_id)).status == "cancelled"
 
 
+async def test_a_wait_for_nobody(client: Client, deck: Deck) -> None:
+    """A run that somebody has marked as blocked, though nothing is in its way, is told to be so."""
+    run_id = await deck.enqueue()
+    await deck.database.write(execute_statement, update(runs).where(runs.c.id == run_id).values(blocked=1))
+    assert await ids(deck) == []
+    ((kind, text),) = await reasons(client, run_id)
+    assert (kind, "somebody has changed it in the database" in text) == ("run", True)
+
+
 async def test_a_job_that_is_unknown_cannot_be_paused(client: Client) -> None:
     """The error that every command has for it."""
     with pytest.raises(NotFound):

@@ -260,7 +260,7 @@ async def test_a_fire_that_cannot_make_a_run(client: Client, deck: Deck) -> None
         ({"cron": "* * * * *", "overlap": "maybe"}, "schedule.overlap: "),
         ({"cron": "* * * * *", "start": "2026-01-01T00:00:00"}, "a time needs a time zone"),
         ({"cron": "* * * * *", "start": "2026-02-01T00:00Z", "end": "2026-01-01T00:00Z"}, "ends before"),
-        ({"timezone": "UTC"}, "schedule.cron: Field required"),
+        ({"timezone": "UTC"}, "schedule.cron: it is needed"),
     ],
 )
 async def test_a_schedule_that_cannot_work_is_refused(

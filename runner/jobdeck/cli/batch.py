@@ -83,7 +83,7 @@ def _opened(source: str) -> Iterator[IO[bytes]]:
 
 
 async def _item(client: Client, line: bytes, job_type: str | None, defaults: Mapping[str, Any]) -> BatchItem:
-    found = jsonio.loads(line, what="batch", limit=_LINE_BYTES)
+    found = jsonio.loads(line, what="the line", limit=_LINE_BYTES)
     if not isinstance(found, dict):
         raise ValidationError("a line of a batch is a JSON object", field="batch")
     unknown = sorted(set(found) - set(_KNOWN))

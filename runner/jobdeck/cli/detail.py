@@ -15,13 +15,13 @@ from jobdeck.text import clean
 _WIDTH = 12
 
 
-def detail_text(run: Run) -> str:
-    """The record as lines `name  value`."""
-    return "\n".join([*_facts(run), *_attempts(run), *_documents(run)])
+def detail_text(run: Run, *, stored: bool = True) -> str:
+    """The record as lines `name  value`; one that is not stored has no id that could be asked for."""
+    first = [_line("run", run.shown_id)] if stored else []
+    return "\n".join([*first, *_facts(run), *_attempts(run), *_documents(run)])
 
 
 def _facts(run: Run) -> Iterator[str]:
-    yield _line("run", run.shown_id)
     yield _line("name", f"{run.name} ({run.job_type})")
     yield _line("status", run.label if run.label == run.status else f"{run.label} ({run.status})")
     if run.held_reason:

@@ -263,15 +263,15 @@ class _Request:
 
 
 def _print_preview(call: Call, run: Run) -> int:
+    from jobdeck.cli.detail import detail_text
     from jobdeck.cli.json_form.runs import run_json
-    from jobdeck.cli.output import emit_json, say
-    from jobdeck.cli.runs import print_run
+    from jobdeck.cli.output import emit_block, emit_json, say
 
     if call.json:
         emit_json(run_json(run) | {"id": None if not run.deduplicated else run.shown_id, "dry_run": True})
         return 0
     say("it stands for this request already:" if run.deduplicated else "nothing is stored; this would be:")
-    print_run(call, run)
+    emit_block(detail_text(run, stored=run.deduplicated))
     return 0
 
 

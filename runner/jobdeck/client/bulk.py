@@ -58,7 +58,7 @@ class BulkApi:
         Raises ValidationError for a rejection without a reason.
         """
         if plan.kind is BulkKind.REJECT and not (reason or "").strip():
-            raise ValidationError("a rejection needs a reason", field="reason")
+            raise ValidationError("a rejection needs a reason (--reason)", field="reason")
         session = self._session
         if plan.kind in (BulkKind.APPROVE, BulkKind.REJECT):
             await session.guard.check(session, Permission.JOBS_APPROVE)

@@ -51,7 +51,7 @@ class RunsApi(RunsWithin):
     async def reject(self, run_id: UUID, *, reason: str, seen: str | None = None) -> Run:
         """End a run that awaits approval, and say why. Raises as `approve` does; ValidationError without a reason."""
         if not reason.strip():
-            raise ValidationError("a rejection needs a reason", field="reason")
+            raise ValidationError("a rejection needs a reason (--reason)", field="reason")
         item = self._decision(run_id, checked_reason(reason), seen)
         await self._session.database.write(reject, item)
         return await self.show(run_id)

@@ -101,7 +101,11 @@ def _others(conn: Connection, row: Any) -> Iterator[Reason]:
         .where(run_waits.c.run_id == row.id, run_waits.c.open)
         .order_by(run_waits.c.on_id)
     )
-    for wait in conn.execute(query):
+    waits = conn.execute(query).all()
+    if not waits:
+        words = "what it waits for is unknown: somebody has changed it in the database"
+        yield Reason("run", words, f"jobdeck runs cancel {show_id('run', row.id)}")
+    for wait in waits:
         other = show_id("run", wait.on_id)
         of_other = f"{other} ({wait.job_type}, {wait.status})"
         if wait.condition == Turn.KEY:

@@ -95,6 +95,16 @@ async def test_acts_at_the_same_time_keep_their_own_rows(deck: Deck) -> None:
     }
 
 
+async def test_acts_at_the_same_time_are_one_transaction(deck: Deck) -> None:
+    """Whatever they differ in: one that fails as a whole is done again in ever smaller parts, which costs ten times."""
+    client = client_of(deck)
+    await asyncio.gather(*(client.runs.enqueue("sync", {"number": number}) for number in range(20)))
+    rows = await deck.rows(audit)
+    assert len(rows) == 20
+    assert len({row["after"] for row in rows}) == 20
+    assert len({row["batch"] for row in rows}) < 20
+
+
 async def test_nothing_changes_or_deletes_a_row(deck: Deck) -> None:
     """The database itself refuses it, on rows and on seals; so it does to empty the tables at once."""
     await client_of(deck).runs.enqueue("sync")

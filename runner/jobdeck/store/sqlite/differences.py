@@ -173,7 +173,8 @@ def _user_name(uid: int) -> str:
 @lru_cache(512)
 def _used(sql: str, names: tuple[str, ...]) -> tuple[str, ...]:
     """The given columns that a statement uses: the first one stands in the condition of each."""
-    return tuple(name for name in names if re.search(rf"\b{_GIVEN}\.{name}\b", sql))
+    # A name that is a word of SQL, like "after", stands in quotes.
+    return tuple(name for name in names if re.search(rf'\b{_GIVEN}\."?{name}\b', sql))
 
 
 def _step(given: Mapping[str, Sequence[Any]]) -> int:

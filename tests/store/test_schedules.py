@@ -19,7 +19,7 @@ from jobdeck.ids import new_id
 from jobdeck.model import Job
 from jobdeck.states import AttemptOutcome
 from jobdeck.store.database import Database
-from jobdeck.store.jobs.schedules import due_schedules, fire
+from jobdeck.store.jobs.schedules import DueSchedule, Fire, due_schedules, fire
 from jobdeck.store.schema import job_versions, runs, schedules
 from tests.databases import opened
 from tests.store.clients import SPECS, client_of
@@ -91,6 +91,26 @@ async def test_many_workers_make_one_run(client: Client, deck: Deck, database_ur
     assert sum(made) == 30
     stored = await deck.rows(runs)
     assert len({(row["job_id"], row["fire_at"]) for row in stored}) == len(stored) == 30
+
+
+async def test_what_another_worker_has_fired_is_not_planned(client: Client, deck: Deck) -> None:
+    """Who has seen thirty, and comes to the second handful after somebody has fired them all, leaves them alone."""
+    for number in range(30):
+        await scheduled(client, f"job{number}")
+    deck.forward(60)
+    plan_fire = Errands(deck.database, "slow", SPECS.get).plan_fire
+    planned = 0
+
+    async def plan(due: DueSchedule, now: datetime) -> Fire:
+        nonlocal planned
+        if planned == 0:
+            assert await fired(deck) == 30
+        planned += 1
+        return await plan_fire(due, now)
+
+    assert await Rounds(deck.database, plan).fire() == 0
+    assert 1 <= planned <= 10
+    assert len(await deck.rows(runs)) == 30
 
 
 async def test_the_database_itself_allows_one_run_of_a_fire(client: Client, deck: Deck) -> None:

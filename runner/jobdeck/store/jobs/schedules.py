@@ -120,6 +120,15 @@ def due_schedules(conn: Connection, now: int, after: DueSchedule | None = None) 
     return [DueSchedule._make(row) for row in conn.execute(query)]
 
 
+def still_due(conn: Connection, due: Sequence[DueSchedule]) -> list[DueSchedule]:
+    """Those that nobody has moved on meanwhile."""
+    query = select(schedules.c.id, schedules.c.next_fire_at).where(
+        schedules.c.id.in_([each.id for each in due])
+    )
+    found = {(row.id, row.next_fire_at) for row in conn.execute(query)}
+    return [each for each in due if (each.id, each.due_us) in found]
+
+
 @verb(Rank.CHANGE)
 def note_not_fired(tx: Tx, items: Sequence[NotFired]) -> Sequence[None]:
     """Have the jobs say why their schedules stand still, as far as they still do."""

@@ -129,7 +129,7 @@ def _has_null(value: Any) -> bool:
 
 
 def assigned(pairs: Iterable[str]) -> dict[str, Any]:
-    """`name=value` words, the value in TOML or, where it is none, as text; `params.url=…` reaches into an object.
+    """`name=value` words, the value in TOML, as a JSON object, or else as text; `params.url=…` reaches into an object.
 
     Raises ValidationError.
     """
@@ -139,7 +139,7 @@ def assigned(pairs: Iterable[str]) -> dict[str, Any]:
         path = name.split(".")
         if not equals or not all(path):
             raise ValidationError(
-                f"--set takes name=value, the value in TOML, not {pair[:60]!r}; write an object like "
+                f"--set takes name=value, the value in TOML or JSON, not {pair[:60]!r}; write an object like "
                 f"params.url=https://… or 'params={{shelf = \"A7\", boxes = 5}}'",
                 field="set",
             )
@@ -150,28 +150,23 @@ def assigned(pairs: Iterable[str]) -> dict[str, Any]:
                 raise ValidationError(
                     f"--set {name[:60]} reaches into something that is no object", field="set"
                 )
-        place[path[-1]] = _value(name, text)
+        place[path[-1]] = _value(text)
     return found
 
 
-def _value(name: str, text: str) -> Any:
+def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"] if "\n" not in text else text
     except (tomllib.TOMLDecodeError, RecursionError):
-        if _is_json_object(text):
-            raise ValidationError(
-                f"--set {name[:60]} takes its value in TOML, not in JSON; write an object with '=' for ':', "
-                f"like '{name[:60]}={{shelf = \"A7\", boxes = 5}}'",
-                field="set",
-            ) from None
-        return text
+        return _json_object(text) or text
 
 
-def _is_json_object(text: str) -> bool:
+def _json_object(text: str) -> dict[str, Any] | None:
     try:
-        return isinstance(jsonio.loads(text, what="value", limit=limits.DEFINITION_BYTES), dict)
+        found = jsonio.loads(text, what="value", limit=limits.DEFINITION_BYTES)
     except ValidationError:
-        return False
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def merged(facts: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -110,7 +110,8 @@ async def test_a_handler_that_does_not_look_is_cancelled(bench: Bench) -> None:
     began = Gate()
     seen: list[bool] = []
 
-    @handler("busy", cancel_grace=0.1)
+    # As long again it has for the cancel, also on a busy machine.
+    @handler("busy", cancel_grace=0.5)
     async def busy(ctx: Context) -> None:
         began.open()
         try:
@@ -124,7 +125,7 @@ async def test_a_handler_that_does_not_look_is_cancelled(bench: Bench) -> None:
         asked = time.monotonic()
         await bench.client.runs.cancel(run_id)
         done = await bench.ended(run_id)
-    assert time.monotonic() - asked >= 0.1
+    assert time.monotonic() - asked >= 0.5
     assert (done.status, outcomes(done), seen) == (Status.CANCELLED, ["cancelled"], [True])
 
 

@@ -21,7 +21,7 @@ Build: TypeAlias = Callable[[Differences, Given], Sequence[Change]]
 """The statements for given rows, in the order in which they run."""
 _Prepared: TypeAlias = list[tuple[str, tuple[str, ...]]]
 
-_MOST: Final = 1_000
+MOST: Final = 1_000
 """Rows given at once."""
 _PREPARED: Final = 256
 """Statements kept for each use: which columns are the same in all rows differs from batch to batch."""
@@ -41,8 +41,8 @@ class GivenRows:
 
     def write(self, tx: Tx, rows: Sequence[Sequence[Any]]) -> None:
         """Run the statements."""
-        for start in range(0, len(rows), _MOST):
-            self._write(tx, rows[start : start + _MOST])
+        for start in range(0, len(rows), MOST):
+            self._write(tx, rows[start : start + MOST])
 
     def _write(self, tx: Tx, rows: Sequence[Sequence[Any]]) -> None:
         columns: list[Sequence[Any]] = list(zip(*rows, strict=True))

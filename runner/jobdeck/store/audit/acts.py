@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import insert
+from sqlalchemy import func
 
 from jobdeck.audit import AuditOutcome, digest
 from jobdeck.errors import JobdeckError
@@ -22,7 +22,7 @@ from jobdeck.ids import new_id, show_id
 from jobdeck.limits import REASON_CHARS, TAG_CHARS
 from jobdeck.model import NewRun
 from jobdeck.store.differences import Differences, Given
-from jobdeck.store.given import GivenRows, insert_given
+from jobdeck.store.given import MOST, GivenRows, insert_given
 from jobdeck.store.schema import audit, audit_unsealed
 from jobdeck.store.transaction import Rank, Told, Tx, verb
 from jobdeck.text import clean
@@ -163,15 +163,23 @@ _COLUMNS = (
 
 def _write(differences: Differences, given: Given) -> list[Any]:
     values = {**given.values, "login": differences.session_user()}
-    return [insert_given(differences, given, audit, values)]
+    # The batch is the same in all rows, so this is one row.
+    unsealed = {"batch": given.values["batch"], "count": func.count()}
+    return [
+        insert_given(differences, given, audit, values),
+        insert_given(differences, given, audit_unsealed, unsealed),
+    ]
 
 
 _rows = GivenRows([audit.c[name] for name in _COLUMNS], _write)
 
 
 def _store(tx: Tx, rows: Sequence[_Row]) -> None:
-    if not rows:
-        return
+    for start in range(0, len(rows), MOST):
+        _store_batch(tx, rows[start : start + MOST])
+
+
+def _store_batch(tx: Tx, rows: Sequence[_Row]) -> None:
     batch = new_id()
     _rows.write(
         tx,
@@ -181,7 +189,6 @@ def _store(tx: Tx, rows: Sequence[_Row]) -> None:
             for number, (act, outcome, code, count, targets, before, after) in enumerate(rows)
         ],
     )  # fmt: skip
-    tx.conn.execute(insert(audit_unsealed), {"batch": batch, "count": len(rows)})
 
 
 # Made once: `json.dumps` with these options makes one for every text, which costs more than to write it.

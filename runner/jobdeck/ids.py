@@ -6,6 +6,7 @@ Crockford's alphabet (no I, L, O, U), lower case, most significant first, so tha
 from __future__ import annotations
 
 import os
+import random
 import re
 import threading
 import time
@@ -23,7 +24,11 @@ PART_MIN: Final = 4
 
 _lock = threading.Lock()
 _last = 0
-_low = int.from_bytes(os.urandom(4), "big")
+# Its seed is of the system's randomness, each number is not: to ask the system lets go of the interpreter's lock, which
+# a busy thread gives back 20 us later, and an id is no secret. Not the module's own, which handlers may seed.
+_random = random.Random()
+os.register_at_fork(after_in_child=_random.seed)
+_low = _random.getrandbits(32)
 
 
 def new_id() -> UUID:
@@ -38,9 +43,9 @@ def new_id() -> UUID:
         nanoseconds = time.time_ns()
         stamp = (nanoseconds // 1_000_000 << 12) | (nanoseconds % 1_000_000 * 4096 // 1_000_000)
         _last = stamp = max(stamp, _last + 1)
-        random = int.from_bytes(os.urandom(8), "big")
-        _low = (_low + 1 + random % 64) % (1 << 32)
-        low = random >> 34 << 32 | _low
+        drawn = _random.getrandbits(64)
+        _low = (_low + 1 + drawn % 64) % (1 << 32)
+        low = drawn >> 34 << 32 | _low
     return UUID(int=(stamp >> 12) << 80 | 0x7 << 76 | (stamp & 0xFFF) << 64 | 0b10 << 62 | low)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from itertools import pairwise
@@ -154,3 +156,22 @@ def test_threads_never_get_the_same_id() -> None:
         thread.join()
     assert len({value for own in made for value in own}) == 8_000
     assert all(own == sorted(own) for own in made)
+
+
+FORKS = """
+import os, sys, time
+from jobdeck.ids import new_id
+time.time_ns = lambda: 1_800_000_000_000_000_000  # so that only what is drawn tells them apart
+for _ in range(2):
+    if not (pid := os.fork()):
+        print(new_id(), flush=True)
+        os._exit(0)
+    os.waitpid(pid, 0)
+print(new_id())
+"""
+
+
+def test_processes_that_were_forked_draw_apart() -> None:
+    """Neither two children nor their parent make the same id at the same moment."""
+    done = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, check=True)
+    assert len(set(done.stdout.split())) == 3

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
+from uuid import UUID
 
 from jobdeck import jsonio, limits
 from jobdeck.client.announcing import announced
@@ -28,6 +29,8 @@ from jobdeck.ids import new_id
 from jobdeck.model import JobType, NewRun
 from jobdeck.spec import HandlerSpec
 from jobdeck.text import clean
+
+_NO_ID: Final = UUID(int=0)
 
 
 class RunBuilder:
@@ -99,7 +102,8 @@ class RunBuilder:
         seconds = _default(facts, "timeout_s") if options.timeout is None else options.timeout.total_seconds()
         priority = limits.PRIORITY_DEFAULT if options.priority is None else options.priority
         return NewRun(
-            id=new_id(),
+            # Each run gets one of its own.
+            id=_NO_ID,
             team_id=session.scope.team_id,
             project_id=session.project.id if session.project and facts.scope == "project" else None,
             job_type=job_type,

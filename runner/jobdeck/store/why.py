@@ -25,7 +25,7 @@ _COUNTED: Final = 1_000
 _FACTS: Final = tuple(
     runs.c[name]
     for name in ("id", "team_id", "status", "job_type", "queue", "priority", "due_at", "attempt", "blocked",
-                 "gate", "concurrency_key", "expires_at", "error", "cancel_requested_at")
+                 "gate", "gated", "concurrency_key", "expires_at", "error", "cancel_requested_at")
 )  # fmt: skip
 
 
@@ -102,7 +102,8 @@ def _others(conn: Connection, row: Any) -> Iterator[Reason]:
         .order_by(run_waits.c.on_id)
     )
     waits = conn.execute(query).all()
-    if not waits:
+    # One that was put aside for its key waits for a place, not for another run.
+    if not waits and not row.gated:
         words = "what it waits for is unknown: somebody has changed it in the database"
         yield Reason("run", words, f"jobdeck runs cancel {show_id('run', row.id)}")
     for wait in waits:

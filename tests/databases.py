@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -126,14 +125,6 @@ def database_url(
     copies.give_back(url)
 
 
-async def _nothing_in_use(database: Database) -> None:
-    # A read that nobody waits for any more may just be ending; one that has been forgotten never does.
-    deadline = time.monotonic() + 5
-    while database.checked_out() and time.monotonic() < deadline:
-        await asyncio.sleep(0.01)
-    assert database.checked_out() == 0
-
-
 @asynccontextmanager
 async def opened(
     url: str, *, busy_timeout: float = 30.0, command_timeout: float = 60.0
@@ -146,7 +137,7 @@ async def opened(
     await database.open()
     try:
         yield database
-        await _nothing_in_use(database)
+        assert database.checked_out() == 0
     finally:
         await database.close()
 

@@ -95,7 +95,7 @@ async def test_the_longest_url(deck: Deck, client: Client) -> None:
         ([{"type": "no type"}], "pattern"),
         ([{"type": "pager", "on": []}], "at least 1"),
         ([{"type": "pager", "on": ["dead"]}], "completed"),
-        ([{"type": "pager", "secret": "x"}], "not permitted"),
+        ([{"type": "pager", "secret": "x"}], "no such field"),
         ([{"type": "pager"}] * (limits.NOTIFIERS + 1), "at most 20"),
         ([{"type": "email", "to": ["a@example.com"] * (limits.ADDRESSES + 1)}], "at most 20"),
     ],

@@ -81,7 +81,9 @@ async def test_a_jump_ahead_begins_a_new_time(
         for passed in (10, 20, 30):
             _pass(database, clock, 10)
             assert await _seconds_steady(watch) == passed
-    told = [int(seconds) for seconds in re.findall(r"the database's clock has been set by \+(\d+) s", caplog.text)]
+    told = [
+        int(seconds) for seconds in re.findall(r"the database's clock has been set by \+(\d+) s", caplog.text)
+    ]
     # Real time goes by as well, for the database alone.
     assert len(told) == 2
     assert all(jump <= seconds <= jump + 5 for seconds in told)

@@ -14,21 +14,30 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection, and_, delete, insert, or_, select, update
+from sqlalchemy import Connection, Update, and_, delete, func, insert, or_, select, update
 
 from jobdeck.clock import from_us, to_us
 from jobdeck.definition import SchedulePart, parse_definition
 from jobdeck.errors import JobdeckError, ValidationError
 from jobdeck.ids import new_id
 from jobdeck.model import JobRef, NewRun
+from jobdeck.store.differences import Differences, Given
 from jobdeck.store.enqueue import enqueue
+from jobdeck.store.given import GivenRows
 from jobdeck.store.jobs.states import held_jobs
 from jobdeck.store.schema import job_versions, jobs, projects, runs, schedules, teams
 from jobdeck.store.transaction import Hint, Rank, Tx, verb
 from jobdeck.text import clean
 
-_AT_ONCE: Final = 100
+_AT_ONCE: Final = 1_000
 _NOTE_CHARS: Final = 500
+
+
+class DueFire(NamedTuple):
+    """A schedule, and its fire whose time has come."""
+
+    id: UUID
+    due_us: int
 
 
 class DueSchedule(NamedTuple):
@@ -87,8 +96,22 @@ class Fire:
     note: str | None = None
 
 
-def due_schedules(conn: Connection, now: int, after: DueSchedule | None = None) -> list[DueSchedule]:
-    """Schedules whose time has come, those that have waited longest first; at most a hundred, behind `after`."""
+def due_fires(conn: Connection, now: int, after: DueFire | None = None) -> list[DueFire]:
+    """Schedules whose time has come, those that have waited longest first; at most a thousand, behind `after`."""
+    query = (
+        select(schedules.c.id, schedules.c.next_fire_at)
+        .where(schedules.c.next_fire_at.is_not(None), schedules.c.next_fire_at <= now)
+        .order_by(schedules.c.next_fire_at, schedules.c.id)
+        .limit(_AT_ONCE)
+    )
+    if after is not None:
+        same = and_(schedules.c.next_fire_at == after.due_us, schedules.c.id > after.id)
+        query = query.where(or_(schedules.c.next_fire_at > after.due_us, same))
+    return [DueFire._make(row) for row in conn.execute(query)]
+
+
+def due_schedules(conn: Connection, fires: Sequence[DueFire]) -> list[DueSchedule]:
+    """Those of these that nobody has moved on meanwhile."""
     query = (
         select(
             schedules.c.id,
@@ -110,23 +133,12 @@ def due_schedules(conn: Connection, now: int, after: DueSchedule | None = None) 
             .join(teams, teams.c.id == schedules.c.team_id)
             .outerjoin(projects, projects.c.id == jobs.c.project_id)
         )
-        .where(schedules.c.next_fire_at.is_not(None), schedules.c.next_fire_at <= now)
+        .where(schedules.c.id.in_([fire.id for fire in fires]))
         .order_by(schedules.c.next_fire_at, schedules.c.id)
-        .limit(_AT_ONCE)
     )
-    if after is not None:
-        same = and_(schedules.c.next_fire_at == after.due_us, schedules.c.id > after.id)
-        query = query.where(or_(schedules.c.next_fire_at > after.due_us, same))
-    return [DueSchedule._make(row) for row in conn.execute(query)]
-
-
-def still_due(conn: Connection, due: Sequence[DueSchedule]) -> list[DueSchedule]:
-    """Those that nobody has moved on meanwhile."""
-    query = select(schedules.c.id, schedules.c.next_fire_at).where(
-        schedules.c.id.in_([each.id for each in due])
-    )
-    found = {(row.id, row.next_fire_at) for row in conn.execute(query)}
-    return [each for each in due if (each.id, each.due_us) in found]
+    seen = set(fires)
+    found = (DueSchedule._make(row) for row in conn.execute(query))
+    return [due for due in found if (due.id, due.due_us) in seen]
 
 
 @verb(Rank.CHANGE)
@@ -144,40 +156,74 @@ def fire(tx: Tx, items: Sequence[Fire]) -> Sequence[int | JobdeckError]:
     """How many runs each schedule has made; none where another worker has moved it on."""
     # Before the schedules, as who changes a job does.
     held_jobs(tx, {ref.id for item in items for run in item.runs if (ref := _ref(run))})
-    # Locked in one order: two workers must not wait for each other.
-    order = sorted(range(len(items)), key=lambda index: items[index].schedule_id)
-    made = {index: _fire(tx, items[index]) for index in order}
-    return [made[index] for index in range(len(items))]
+    mine = _unmoved(tx, items)
+    known = _known_fires(tx, [items[index] for index in mine])
+    new = {index: [run for run in items[index].runs if _fire_of(run) not in known] for index in mine}
+    # All of them at once: each statement is sent once, however many schedules fire.
+    results = iter(enqueue(tx, [run for some in new.values() for run in some]))
+    made = [0] * len(items)
+    moved = []
+    for index, some in new.items():
+        found = [next(results) for _ in some]
+        own = [run.id for run, result in zip(some, found, strict=True) if result == run.id]
+        made[index] = len(own)
+        moved.append(_moved_on(items[index], own, _note(items[index], some, found)))
+    _schedules.write(tx, moved)
+    return made
 
 
-def _fire(tx: Tx, item: Fire) -> int:
-    query = select(schedules.c.next_fire_at).where(
-        schedules.c.id == item.schedule_id, schedules.c.next_fire_at == to_us(item.seen)
+def _unmoved(tx: Tx, items: Sequence[Fire]) -> list[int]:
+    """Which of these fires are still to be dealt with; their schedules are locked until the transaction has ended."""
+    query = select(schedules.c.id, schedules.c.next_fire_at).where(
+        schedules.c.id.in_({item.schedule_id for item in items})
     )
     # One that is locked is being fired by somebody else, who may take long over it.
-    if tx.conn.execute(tx.differences.unlocked_only(query, schedules)).one_or_none() is None:
-        return 0
-    new = _not_made_yet(tx, item.runs)
-    results = enqueue(tx, new)
-    made = [run.id for run, result in zip(new, results, strict=True) if result == run.id]
-    values: dict[str, Any] = {"next_fire_at": _us(item.next_fire_at), "note": _note(item, new, results)}
-    if item.last_fire_at is not None:
-        values["last_fire_at"] = to_us(item.last_fire_at)
-    if made:
-        values["last_run_id"] = made[-1]
-    tx.conn.execute(update(schedules).where(schedules.c.id == item.schedule_id).values(values))
-    return len(made)
+    rows = tx.conn.execute(tx.differences.unlocked_only(query.order_by(schedules.c.id), schedules))
+    waits_for = {row.id: row.next_fire_at for row in rows}
+    mine = []
+    for index, item in enumerate(items):
+        if waits_for.get(item.schedule_id) == to_us(item.seen):
+            # Each moves on once, also where two have asked.
+            del waits_for[item.schedule_id]
+            mine.append(index)
+    return mine
 
 
-def _not_made_yet(tx: Tx, new: Sequence[NewRun]) -> list[NewRun]:
-    """Without the fires that have their runs already: a clock that was set back repeats them."""
-    fires = {run.id: to_us(ref.fire_at) for run in new if (ref := _ref(run)) and ref.fire_at}
-    job_ids = {ref.id for run in new if (ref := _ref(run))}
-    query = select(runs.c.fire_at).where(
-        runs.c.job_id.in_(job_ids), runs.c.fire_at.in_(fires.values()), runs.c.fire_at.is_not(None)
+def _known_fires(tx: Tx, items: Sequence[Fire]) -> set[tuple[UUID, int]]:
+    """Jobs with the fires that have their runs already: a clock that was set back repeats them."""
+    fires = {fire for item in items for run in item.runs if (fire := _fire_of(run))}
+    if not fires:
+        return set()
+    query = select(runs.c.job_id, runs.c.fire_at).where(
+        runs.c.job_id.in_({job_id for job_id, _ in fires}),
+        runs.c.fire_at.in_({at for _, at in fires}),
+        runs.c.fire_at.is_not(None),
     )
-    known = set(tx.conn.execute(query).scalars()) if fires else set()
-    return [run for run in new if fires.get(run.id) not in known]
+    return {(row.job_id, row.fire_at) for row in tx.conn.execute(query)}
+
+
+def _moved_on(item: Fire, made: Sequence[UUID], note: str | None) -> tuple[Any, ...]:
+    last_run_id = made[-1] if made else None
+    return item.schedule_id, _us(item.next_fire_at), note, _us(item.last_fire_at), last_run_id
+
+
+def _move_on(_differences: Differences, given: Given) -> list[Update]:
+    # What there is none of this time stays as it is.
+    kept = {
+        name: func.coalesce(given.values[name], schedules.c[name]) for name in ("last_fire_at", "last_run_id")
+    }
+    plain = {name: given.values[name] for name in ("next_fire_at", "note")}
+    return [update(schedules).where(given.present, schedules.c.id == given.values["id"]).values(plain | kept)]
+
+
+_schedules = GivenRows(
+    [schedules.c[name] for name in ("id", "next_fire_at", "note", "last_fire_at", "last_run_id")], _move_on
+)
+
+
+def _fire_of(run: NewRun) -> tuple[UUID, int] | None:
+    ref = _ref(run)
+    return None if ref is None or ref.fire_at is None else (ref.id, to_us(ref.fire_at))
 
 
 def _ref(run: NewRun) -> JobRef | None:

@@ -19,12 +19,12 @@ from jobdeck.store.database import Database
 from jobdeck.store.postgres import notifications
 from jobdeck.store.schema import workers
 from jobdeck.store.sqlite import datagrams
-from jobdeck.store.transaction import Hint, Rank, Tx, verb
+from jobdeck.store.transaction import ALL_HINTS, Hint, Rank, Tx, verb
 from tests.databases import opened
 from tests.store.deck import Deck, team_of
 
 PATIENCE = 20.0
-ALL = Hint.CHANGE | Hint.WORK | Hint.CANCEL
+ALL = ALL_HINTS
 
 
 class Ear:

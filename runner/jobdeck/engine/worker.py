@@ -103,9 +103,11 @@ class Worker:
     def _hear(self, hints: Hint) -> None:
         if Hint.WORK in hints:
             self._pump.look_again()
-            if self._engine_loop is not None:
-                self._engine_loop.call_soon_threadsafe(self._courier.look_again)
-        if Hint.CANCEL in hints and self._engine_loop is not None:
+        if self._engine_loop is None:
+            return
+        if Hint.MAIL in hints:
+            self._engine_loop.call_soon_threadsafe(self._courier.look_again)
+        if Hint.CANCEL in hints:
             self._engine_loop.call_soon_threadsafe(self._upkeep.look_for_cancels)
 
     # -- life ---------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ _PATIENCE = 5.0
 # the connection a little room.
 _CHANGE_GAP = 0.05
 _GAP = 0.002
-_URGENT = Hint.WORK | Hint.CANCEL
+_URGENT = Hint.WORK | Hint.CANCEL | Hint.MAIL
 _NOTIFY = text("SELECT pg_notify(:channel, :payload)")
 
 

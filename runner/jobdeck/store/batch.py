@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import Any, Protocol
@@ -19,6 +20,7 @@ from jobdeck.store.lists.counts import write_counts
 from jobdeck.store.locks import lock_for
 from jobdeck.store.transaction import Hint, Rank, Tx, Verb
 
+_log = logging.getLogger("jobdeck.store.batch")
 _RETRIES = 3
 _UNSETTLED: Any = object()
 # Most claims of an idle worker find nothing and cost no write; a beat may be repeated.
@@ -152,6 +154,18 @@ def commit(
     What fails for every item alike (no disk, no connection) is not split. Where `line` breaks in the commit, the units
     are settled later.
     """
+    return _commit_or_halve(conn, units, differences, offset_us, line, told=False)
+
+
+def _commit_or_halve(
+    conn: Connection,
+    units: Sequence[Unit],
+    differences: Differences,
+    offset_us: int,
+    line: Line | None,
+    *,
+    told: bool,
+) -> Hint:
     try:
         results, hints = _attempt(conn, units, differences, offset_us, line)
     except _Unanswered as unanswered:
@@ -165,9 +179,14 @@ def commit(
             for unit in units:
                 unit.settle([failure] * len(unit.items))
             return Hint.NONE
-        first, second = _halves(units, size // 2)
-        done = commit(conn, first, differences, offset_us, line)
-        return done | commit(conn, second, differences, offset_us, line)
+        if not told:
+            # Each may well succeed alone, and then nothing else would show why all is so slow.
+            verbs = ", ".join(sorted({unit.verb.name for unit in units}))
+            _log.warning("%d changes (%s) failed together and are made in halves: %s", size, verbs, failure)
+        done = Hint.NONE
+        for half in _halves(units, size // 2):
+            done |= _commit_or_halve(conn, half, differences, offset_us, line, told=True)
+        return done
     for unit, found in zip(units, results, strict=True):
         unit.settle(found)
     return hints
@@ -192,7 +211,7 @@ def _attempt(
     renewed = False
     for _ in range(_RETRIES):
         try:
-            return _once(conn, units, differences, offset_us, line)
+            return _once(conn, units, differences, offset_us, line, patient=False)
         except _Unanswered:
             raise
         except Exception as error:
@@ -201,11 +220,17 @@ def _attempt(
             if not (renews or is_transient(error)):
                 raise
             renewed = renewed or renews
-    return _once(conn, units, differences, offset_us, line)
+    return _once(conn, units, differences, offset_us, line, patient=True)
 
 
 def _once(
-    conn: Connection, units: Sequence[Unit], differences: Differences, offset_us: int, line: Line | None
+    conn: Connection,
+    units: Sequence[Unit],
+    differences: Differences,
+    offset_us: int,
+    line: Line | None,
+    *,
+    patient: bool,
 ) -> tuple[list[Sequence[Any]], Hint]:
     results: list[Sequence[Any]] = []
     hints, receipt = Hint.NONE, None
@@ -217,7 +242,7 @@ def _once(
                 now += offset_us
             else:
                 now = differences.now(conn, offset_us)
-            hints = _write_all(Tx(conn, now, differences), units, results)
+            hints = _write_all(Tx(conn, now, differences, patient=patient), units, results)
             if line is not None and receipt is None and hints:
                 receipt, _ = line.mark(conn)
             committing = True
@@ -269,6 +294,7 @@ def _lock_in_order(tx: Tx, units: Sequence[Unit]) -> None:
             (locks, item) for unit in units if (locks := unit.verb.locks) is not None for item in unit.items
         ]
         lock_for(tx.conn, tx.differences, wanted)
+        tx.locked = True
 
 
 class Commit(asyncio.Future[Results]):

@@ -91,6 +91,9 @@ class Differences(Protocol):
     def lock_rows(self, conn: Connection, column: ColumnElement[UUID], ids: Collection[UUID]) -> None:
         """Lock the rows whose `column`, a primary key, is one of `ids`, in the order of the ids."""
 
+    def lock_free_rows(self, conn: Connection, column: ColumnElement[UUID], ids: Collection[UUID]) -> bool:
+        """As `lock_rows`, but waits for nobody: False where others have locked some of the rows."""
+
     def exclude(self, conn: Connection, names: Mapping[str, bool]) -> None:
         """Until the transaction has ended keep others from these names: all others (True), or those that want to keep
         all others from them (False). For what no constraint can say, where writers do not exclude each other anyway.

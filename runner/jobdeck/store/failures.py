@@ -34,9 +34,13 @@ def sqlstate(error: BaseException) -> str:
     return ""
 
 
+class Entangled(Exception):
+    """A lock is needed that is not to be waited for, and somebody else has it."""
+
+
 def is_transient(error: BaseException) -> bool:
     """Whether the same transaction may be tried again at once: it lost against another one and was undone."""
-    return sqlstate(error) in (_DEADLOCK, _SERIALIZATION, _UNIQUE_VIOLATION)
+    return isinstance(error, Entangled) or sqlstate(error) in (_DEADLOCK, _SERIALIZATION, _UNIQUE_VIOLATION)
 
 
 def may_have_committed(error: BaseException) -> bool:

@@ -95,7 +95,8 @@ def beat(tx: Tx, items: Sequence[Beat]) -> Sequence[list[Held] | JobdeckError]:
     Of a beat in time also those that seem to have expired: the database's clock has been set ahead.
     """
     # By itself an update takes its locks in the order in which it finds the rows.
-    tx.differences.lock_rows(tx.conn, leases.c.run_id, {run_id for item in items for run_id in item.runs})
+    if not tx.locked:
+        tx.differences.lock_rows(tx.conn, leases.c.run_id, {run_id for item in items for run_id in item.runs})
     return [_beat_one(tx, item) for item in items]
 
 
@@ -154,13 +155,23 @@ def report(tx: Tx, items: Sequence[Report]) -> Sequence[JobdeckError | None]:
 
 def held_fences(tx: Tx, run_ids: Iterable[UUID]) -> dict[UUID, int]:
     """The current fences of running runs; the leases stay as they are until the transaction ends."""
-    return {row.run_id: row.fence for row in _fences.all(tx, {"ids": set(run_ids)})}
+    # A lease that has come since all were locked is of an attempt that nobody here can know of.
+    fences = _free_fences if tx.locked else _fences
+    return {row.run_id: row.fence for row in fences.all(tx, {"ids": set(run_ids)})}
 
 
 @statement
 def _fences(differences: Differences) -> Select[Any]:
-    query = select(leases.c.run_id, leases.c.fence).where(differences.among(leases.c.run_id, "ids"))
-    return differences.locked(query, by=leases.c.run_id)
+    return differences.locked(_fences_of(differences), by=leases.c.run_id)
+
+
+@statement
+def _free_fences(differences: Differences) -> Select[Any]:
+    return differences.unlocked_only(_fences_of(differences))
+
+
+def _fences_of(differences: Differences) -> Select[Any]:
+    return select(leases.c.run_id, leases.c.fence).where(differences.among(leases.c.run_id, "ids"))
 
 
 _log_lines = Rows(run_logs, ("run_id", "attempt", "at", "level", "message", "fields"))

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Flag, IntEnum, auto
 from itertools import groupby
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -37,6 +37,11 @@ class Hint(Flag):
     """A running run has been asked to stop."""
     CHANGE = auto()
     """Something people look at has changed."""
+    MAIL = auto()
+    """A notification may have become due."""
+
+
+ALL_HINTS: Final = ~Hint.NONE
 
 
 class JobEnd(NamedTuple):
@@ -67,6 +72,10 @@ class Tx:
     """What was told of items, by the identity of each."""
     ends: list[JobEnd] = field(default_factory=list)
     """Runs of saved jobs that have ended: other jobs may start after them."""
+    patient: bool = True
+    """Whether it may wait for locks out of the order of all transactions: a last try does, and risks a deadlock."""
+    locked: bool = False
+    """Whether all that its verbs wait for was locked before the first of them."""
     _moves: list[tuple[UUID, str, Status | None, Status | None]] = field(default_factory=list)
 
     def count(self, team_id: UUID, job_type: str, before: Status | None, after: Status | None) -> None:

@@ -6,7 +6,7 @@ that its end, and no other, looks for who waits.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -18,6 +18,7 @@ from jobdeck.ids import show_id
 from jobdeck.states import TERMINAL, WAITING, Condition, FailureKind, Status
 from jobdeck.store.columns import word
 from jobdeck.store.events import Event, record
+from jobdeck.store.failures import Entangled
 from jobdeck.store.outbox.announce import announce
 from jobdeck.store.pieces import pieces
 from jobdeck.store.schema import run_waits, runs
@@ -122,7 +123,7 @@ def _let_go_next(tx: Tx, statuses: dict[UUID, Status]) -> list[tuple[UUID, Statu
     if not waiting:
         return []
     # The runs before their waits, as whoever ends one does; what that one has closed meanwhile is open no more.
-    tx.differences.lock_rows(tx.conn, runs.c.id, waiting)
+    _lock_late(tx, waiting)
     met: list[Any] = []
     missed: list[Any] = []
     for row in _closed(tx, statuses):
@@ -132,6 +133,14 @@ def _let_go_next(tx: Tx, statuses: dict[UUID, Status]) -> list[tuple[UUID, Statu
         tx.conn.execute(_FREE, [{"run": row.run_id, "stays": row.run_id in stay} for row in met])
         tx.hint(Hint.WORK | Hint.CHANGE)
     return _give_up(tx, missed, statuses)
+
+
+def _lock_late(tx: Tx, run_ids: Collection[UUID]) -> None:
+    """Lock runs when leases may be locked already. Raises Entangled where others have some of them."""
+    if tx.patient:
+        tx.differences.lock_rows(tx.conn, runs.c.id, run_ids)
+    elif not tx.differences.lock_free_rows(tx.conn, runs.c.id, run_ids):
+        raise Entangled("runs that are to be freed are locked by somebody else")
 
 
 _OPEN: Final = run_waits.c.open

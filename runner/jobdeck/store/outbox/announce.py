@@ -48,7 +48,7 @@ def _written(tx: Tx, run_ids: Sequence[UUID]) -> bool:
             found = tx.conn.execute(_ENDED.where(runs.c.id.in_(run_ids)))
             if rows := [row for run in found for row in _rows(run, tx.now)]:
                 tx.conn.execute(tx.differences.insert(outbox).on_conflict_do_nothing(), rows)
-                tx.hint(Hint.WORK)
+                tx.hint(Hint.MAIL)
     except Exception as error:
         if concerns_all(error):
             raise

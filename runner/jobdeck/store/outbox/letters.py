@@ -298,5 +298,5 @@ def _resend(tx: Tx, item: Resend) -> UUID | JobdeckError:
     }
     tx.conn.execute(update(outbox).where(outbox.c.id == item.id).values(again))
     tx.tell(item, shown, {"state": row.state, "tries": row.tries}, {"state": DeliveryState.PENDING})
-    tx.hint(Hint.WORK | Hint.CHANGE)
+    tx.hint(Hint.MAIL | Hint.CHANGE)
     return item.id

@@ -78,6 +78,11 @@ class PostgresDifferences:
             wanted = literal(list(ids), ARRAY(column.type))
             conn.execute(self.locked(select(column).where(column == any_(wanted)), by=column))
 
+    def lock_free_rows(self, conn: Connection, column: ColumnElement[UUID], ids: Collection[UUID]) -> bool:
+        wanted = literal(list(ids), ARRAY(column.type))
+        query = self.unlocked_only(select(column).where(column == any_(wanted)))
+        return len(conn.execute(query).all()) == len(ids)
+
     def exclude(self, conn: Connection, names: Mapping[str, bool]) -> None:
         # In one order, so that two transactions never wait for each other.
         wanted = sorted((_number(name), whole) for name, whole in names.items())

@@ -15,12 +15,11 @@ from jobdeck.errors import DatabaseError
 from jobdeck.store.postgres.differences import CHANNEL
 from jobdeck.store.postgres.pooler import dsn_of
 from jobdeck.store.signals import Deafness, Signals
-from jobdeck.store.transaction import Hint
+from jobdeck.store.transaction import ALL_HINTS, Hint
 
 _CHECK_EVERY = 10.0
 _CHECK_TIMEOUT = 5.0
 _RECONNECT_MAX = 15.0
-_ALL = (Hint.WORK | Hint.CANCEL | Hint.CHANGE).value
 
 
 UNHEARD: Final = Deafness(
@@ -99,7 +98,7 @@ class NotificationListener:
                 return
             self._listening.set()
             # Whatever was said while nobody listened.
-            self._signals.publish(Hint(_ALL))
+            self._signals.publish(ALL_HINTS)
             while not await _set_within(gone, _CHECK_EVERY):
                 channels = await conn.fetch("SELECT pg_listening_channels()")
                 if not channels:
@@ -113,7 +112,7 @@ class NotificationListener:
             # What this process has announced it has heard already.
             return
         with contextlib.suppress(ValueError):
-            self._signals.publish(Hint(int(hints) & _ALL))
+            self._signals.publish(Hint(int(hints) & ALL_HINTS.value))
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> bool:

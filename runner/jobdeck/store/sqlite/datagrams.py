@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from jobdeck.store.signals import Deafness, Signals
-from jobdeck.store.transaction import Hint
+from jobdeck.store.transaction import ALL_HINTS, Hint
 
 CHANGE_GAP = 0.05
 """Seconds between two tellings of what only people look at: every one wakes a thread of every process."""
@@ -121,7 +121,7 @@ class DatagramPeers:
             if self._closing:
                 return
             if len(message) == 1:
-                self._signals.publish(Hint(message[0] & (Hint.WORK | Hint.CANCEL | Hint.CHANGE).value))
+                self._signals.publish(Hint(message[0] & ALL_HINTS.value))
 
     def close(self) -> None:
         """Tell what waits, stop listening and remove the socket."""

@@ -68,6 +68,9 @@ class SqliteDifferences:
     def lock_rows(self, conn: Connection, column: ColumnElement[UUID], ids: Collection[UUID]) -> None:
         return None
 
+    def lock_free_rows(self, conn: Connection, column: ColumnElement[UUID], ids: Collection[UUID]) -> bool:
+        return True
+
     def exclude(self, conn: Connection, names: Mapping[str, bool]) -> None:
         return None
 

@@ -22,7 +22,7 @@ from jobdeck.errors import ValidationError
 from jobdeck.notifiers import WEBHOOK, NotifierPart
 from jobdeck.retry import Backoff, Growth, checked
 from jobdeck.states import CatchUp, OnConflict, Overlap
-from jobdeck.text import clean
+from jobdeck.text import clean, quoted
 
 
 class VersionPolicy(StrEnum):
@@ -280,9 +280,7 @@ def _given(item: ErrorDetails) -> str:
     value = item["input"]
     if item["type"] in ("string_too_long", "string_pattern_mismatch"):
         return (
-            f", not {len(value):,} characters"
-            if len(value) > limits.SLUG_CHARS
-            else f", not {clean(value)!r}"
+            f", not {len(value):,} characters" if len(value) > limits.SLUG_CHARS else f", not {quoted(value)}"
         )
     return f", not {value}" if isinstance(value, int | float) and abs(value) <= 2**53 else ""
 

@@ -35,6 +35,17 @@ class Label(StrEnum):
     HELD = "held"
 
 
+class TriggerType(StrEnum):
+    """How a run came to be: what is stored in `runs.trigger_type`."""
+
+    IMMEDIATE = "immediate"
+    DELAYED = "delayed"
+    SCHEDULED = "scheduled"
+    """By the schedule of its job."""
+    DEPENDENCY = "dependency"
+    """By the end of a run of another job."""
+
+
 class PauseKind(StrEnum):
     """What a pause holds back."""
 

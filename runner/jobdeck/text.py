@@ -35,6 +35,11 @@ def clean(text: str, limit: int | None = None, *, lines: bool = False) -> str:
     return shown
 
 
+def quoted(text: str, limit: int | None = None) -> str:
+    """`text` as a message names it: inert and in quotes, each character that is escaped escaped once."""
+    return f"'{clean(text, limit)}'"
+
+
 def _shown(text: str, index: int, char: str, lines: bool) -> str:
     if char == "\n" and lines:
         return char

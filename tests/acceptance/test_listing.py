@@ -32,7 +32,12 @@ def test_the_runs_of_a_kind_of_trigger(deck: Deck) -> None:
         found = deck.json("runs", "list", "--trigger", kind)["runs"]
         assert [(each["id"], each["trigger_type"]) for each in found] == [(run["id"], kind)]
     assert deck.json("runs", "list", "--trigger", "scheduled")["runs"] == []
-    assert deck.run("runs", "list", "--trigger", "x" * 513).returncode == 2
+    refused = deck.run("runs", "list", "--trigger", "delay")
+    assert refused.returncode == 2
+    assert (
+        "'delay' is no kind of trigger; choose from immediate, delayed, scheduled, dependency"
+        in refused.stderr
+    )
 
 
 def test_times_as_numbers(deck: Deck) -> None:

@@ -29,7 +29,6 @@ RUNS: Final = (
     _filter("--category", "category"),
     _filter("--in-project", "project"),
     _filter("--text", "text"),
-    _filter("--trigger", "trigger_type"),
     Case(
         "page", ("PAGE_MAX",), (("--limit", "1"), ("--limit", "500")),
         (("--limit", "0"),), ("page", "1 to 500", "not 0"),

@@ -110,7 +110,7 @@ async def test_each_filter_alone_and_all_together(deck: Deck) -> None:
     await deck.enqueue(name="trigger", trigger_type="delayed", job_type="wait")
     await deck.enqueue(name="no project", project_id=None)
     assert await names(deck, trigger_type="delayed") == ["trigger"]
-    assert await names(deck, trigger_type="delay") == []
+    assert await names(deck, trigger_type="scheduled") == []
     assert await names(deck, job_type="mail") == ["type"]
     assert await names(deck, queue="slow") == ["queue"]
     assert await names(deck, category="export") == ["category"]

@@ -21,6 +21,7 @@ from jobdeck.store.schema import workers
 from jobdeck.store.sqlite import datagrams
 from jobdeck.store.transaction import ALL_HINTS, Hint, Rank, Tx, verb
 from tests.databases import opened
+from tests.store.clients import client_of
 from tests.store.deck import Deck, team_of
 
 PATIENCE = 20.0
@@ -110,6 +111,20 @@ async def test_a_hint_says_what_may_have_changed(deck: Deck, database_url: str) 
         assert Hint.WORK not in there.taken()
         await deck.finish(claimed)
         await there.until(Hint.CHANGE)
+
+
+async def test_only_notifications_are_mail(deck: Deck, database_url: str) -> None:
+    """Senders are woken by the end of a run that somebody is to be told of, and not by every new run."""
+    client = client_of(deck)
+    async with neighbour(database_url) as (_, there):
+        run = await client.runs.trigger("sync", callback_url="https://hooks.example.com/ended")
+        await there.until(Hint.WORK)
+        assert Hint.MAIL not in there.taken()
+        (claimed,) = await deck.claim(1)
+        assert claimed.id == run.id
+        await deck.finish(claimed)
+        await there.until(Hint.MAIL)
+    client.close()
 
 
 async def test_what_fails_is_not_heard(deck: Deck, database_url: str) -> None:

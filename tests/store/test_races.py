@@ -20,10 +20,12 @@ from jobdeck.states import AttemptOutcome, Condition, Status
 from jobdeck.store.amend import Amend, amend
 from jobdeck.store.changes import Cancel, RetryRun, cancel, retry
 from jobdeck.store.enqueue import enqueue
+from jobdeck.store.leases import report
 from jobdeck.store.jobs.definitions import SwitchJob, switch_jobs
 from jobdeck.store.schema import jobs, runs
 from tests.store.clients import SPECS, client_of
 from tests.store.deck import Deck
+from tests.store.deck import report as said
 from tests.store.rival import Rival
 
 pytestmark = pytest.mark.parametrize("database_kind", ["postgresql"])
@@ -68,6 +70,23 @@ async def test_a_job_is_triggered_while_it_is_archived(deck: Deck, client: Clien
         rival.commit()
         with pytest.raises(Conflict, match="runs of the job nightly are active"):
             await archiving
+
+
+async def test_who_frees_a_run_waits_for_it_without_a_lease(deck: Deck, database_url: str) -> None:
+    """Somebody holds the run that waits for this one: the end waits for that, and the worker's report for nobody."""
+    run = await deck.started()
+    waiting = await deck.enqueue(extras=RunExtras(after=((run.id, Condition.FINISHED),)))
+    with Rival(database_url) as rival:
+        rival.lock_run(waiting)
+        ending = asyncio.create_task(deck.finish(run, AttemptOutcome.COMPLETED))
+        await rival.until_waited_for()
+        async with asyncio.timeout(20):
+            await deck.database.write(report, said(run, "still here"))
+        assert not ending.done()
+        rival.commit()
+        await ending
+    (row,) = await deck.rows(runs, id=waiting)
+    assert (row["blocked"], row["status"]) == (0, Status.PENDING)
 
 
 async def test_a_schedule_fires_while_its_job_is_switched_off(

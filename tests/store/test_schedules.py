@@ -113,6 +113,69 @@ async def test_what_another_worker_has_fired_is_not_planned(client: Client, deck
     assert len(await deck.rows(runs)) == 30
 
 
+async def test_fires_of_one_transaction_come_out_each_by_itself(client: Client, deck: Deck) -> None:
+    """Of those fired together one makes its run, one skips it, one is disabled, one has moved on, one is asked twice."""
+    slugs = ("made", "skipped", "disabled", "moved", "twice")
+    ids = {slug: (await scheduled(client, slug, overlap="skip")).id for slug in slugs}
+    deck.forward(60)
+    assert await fired(deck) == len(slugs)
+    active = {row["job_id"]: row["id"] for row in await deck.rows(runs)}
+    for run in await deck.claim(len(slugs)):
+        if run.id != active[ids["skipped"]]:
+            await deck.finish(run, AttemptOutcome.COMPLETED)
+    deck.forward(60)
+    plan_fire = Errands(deck.database, "w", SPECS.get).plan_fire
+    now = await deck.now()
+    fires = await deck.database.read(due_fires, now)
+    due = {each.slug: each for each in await deck.database.read(due_schedules, fires)}
+    plans = {slug: await plan_fire(due[slug], from_us(now)) for slug in slugs}
+    assert await deck.database.write(fire, plans["moved"]) == 1
+    await client.jobs.switch([ids["disabled"]], enabled=False)
+    before = {row["job_id"]: row for row in await deck.rows(schedules)}
+    made = await deck.database.write_many(fire, [*plans.values(), plans["twice"]])
+    assert made == [1, 0, 0, 0, 1, 0]
+    after = {row["job_id"]: row for row in await deck.rows(schedules)}
+    for slug in ("disabled", "moved"):
+        assert after[ids[slug]] == before[ids[slug]]
+    for slug in ("made", "twice", "skipped"):
+        assert after[ids[slug]]["next_fire_at"] == before[ids[slug]]["next_fire_at"] + 60_000_000
+        assert after[ids[slug]]["last_fire_at"] == before[ids[slug]]["next_fire_at"]
+        is_new = after[ids[slug]]["last_run_id"] != before[ids[slug]]["last_run_id"]
+        assert is_new == (slug != "skipped")
+    assert "still active" in after[ids["skipped"]]["note"]
+    assert after[ids["made"]]["note"] is None
+
+
+async def test_more_than_are_looked_at_or_made_at_once(
+    client: Client, deck: Deck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Page after page, and transaction after transaction: each fire that was missed has its run."""
+    monkeypatch.setattr("jobdeck.store.jobs.schedules._AT_ONCE", 3)
+    monkeypatch.setattr("jobdeck.engine.rounds._FIRED_AT_ONCE", 2)
+    monkeypatch.setattr("jobdeck.engine.rounds._RUNS_AT_ONCE", 5)
+    for number in range(8):
+        await scheduled(client, f"job{number}", catch_up="all", catch_up_max=4, misfire_grace="30s")
+    deck.forward(240)
+    assert await fired(deck) == 8 * 4
+    assert await fired(deck) == 0
+
+
+async def test_a_schedule_whose_id_is_none_ends_the_round(client: Client, deck: Deck) -> None:
+    """Rows are hostile: what the database finds again behind itself is not looked for for ever."""
+    await scheduled(client)
+    deck.forward(60)
+    (real,) = await deck.database.read(due_fires, await deck.now())
+
+    def endless(conn: Any, now: int, after: Any = None) -> list[Any]:
+        return [real]
+
+    rounds = rounds_on(deck.database)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jobdeck.engine.rounds.due_fires", endless)
+        async with asyncio.timeout(20):
+            assert await rounds.fire() == 1
+
+
 async def test_the_database_itself_allows_one_run_of_a_fire(client: Client, deck: Deck) -> None:
     """A schedule that is set back by hand makes no second run of a fire."""
     await scheduled(client)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jobdeck.text import clean, cut_bytes
+from jobdeck.text import clean, cut_bytes, quoted
 
 EMOJI = ["\U0001f468", "\U0001f469", "\U0001f4bb", "\u2764", "\ufe0f", "\u200d"]
 anything = st.text(alphabet=st.characters(exclude_categories=[]), max_size=80)
@@ -133,3 +133,9 @@ def test_bytes_are_cut_between_characters(text: str, limit: int) -> None:
     else:
         assert cut.endswith("… (cut)")
         assert whole.startswith(cut.removesuffix("… (cut)"))
+
+
+def test_what_a_message_quotes_is_escaped_once() -> None:
+    """In quotes, inert, cut; a backslash that stands for a character stands there once."""
+    assert quoted("\x1b[31mred") == r"'\x1b[31mred'"
+    assert quoted("x" * 50, 10) == f"'{'x' * 9}…'"

@@ -21,7 +21,9 @@ InProject = Annotated[
 ]
 TriggerType = Annotated[
     str | None,
-    typer.Option("--trigger", metavar="KIND", help="How it was made: immediate, delayed, scheduled …"),
+    typer.Option(
+        "--trigger", metavar="KIND", help="How it was made: immediate, delayed, scheduled or dependency."
+    ),
 ]
 JobSlug = Annotated[str | None, typer.Option("--job", metavar="SLUG", help="Only runs of this saved job.")]
 Since = Annotated[str | None, typer.Option("--since", metavar="1h|TIME", help="Made after this.")]

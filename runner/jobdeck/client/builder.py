@@ -28,7 +28,8 @@ from jobdeck.errors import Forbidden, UnknownJobType, ValidationError
 from jobdeck.ids import new_id
 from jobdeck.model import JobType, NewRun
 from jobdeck.spec import HandlerSpec
-from jobdeck.text import clean
+from jobdeck.states import TriggerType
+from jobdeck.text import clean, quoted
 
 _NO_ID: Final = UUID(int=0)
 
@@ -44,7 +45,7 @@ class RunBuilder:
         self._spec = session.local_spec(job_type)
         if self._spec is None and registered is None:
             raise UnknownJobType(
-                f"no worker or installed package knows the job type {clean(job_type, 128)!r}; "
+                f"no worker or installed package knows the job type {quoted(job_type, 128)}; "
                 "see: jobdeck types list",
                 field="job_type",
             )
@@ -112,7 +113,7 @@ class RunBuilder:
             category=facts.category,
             queue=limits.DEFAULT_QUEUE if options.queue is None else checked_queue(options.queue),
             priority=checked_priority(priority),
-            trigger_type="delayed" if options.delay or options.at else "immediate",
+            trigger_type=TriggerType.DELAYED if options.delay or options.at else TriggerType.IMMEDIATE,
             triggered_by=clean(options.triggered_by or f"manual:{session.actor}", limits.NAME_CHARS),
             due_at=options.at,
             delay=checked_due(options.delay, options.at),

@@ -19,7 +19,7 @@ from jobdeck.store.outbox import deliveries as store
 from jobdeck.store.outbox import webhooks
 from jobdeck.store.outbox.letters import Resend, resend
 from jobdeck.store.outbox.webhooks import DisabledEndpoint, WebhookSecret
-from jobdeck.text import clean
+from jobdeck.text import quoted
 
 Deliveries: TypeAlias = list[Delivery]
 
@@ -41,7 +41,7 @@ class DeliveriesApi:
         """Newest first, without what they say. Raises ValidationError."""
         if state is not None and state not in set(DeliveryState):
             raise ValidationError(
-                f"{clean(state, 40)!r} is no state; choose from {', '.join(DeliveryState)}", field="state"
+                f"{quoted(state, 40)} is no state; choose from {', '.join(DeliveryState)}", field="state"
             )
         if not 1 <= limit <= limits.PAGE_MAX:
             raise ValidationError(f"limit lies between 1 and {limits.PAGE_MAX}, not {limit}", field="limit")
@@ -56,10 +56,10 @@ class DeliveriesApi:
             return part
         found = await self._session.read(store.deliveries_like, part)
         if not found:
-            raise NotFound(f"no delivery {clean(text, 60)!r} in this team; see: jobdeck deliveries list")
+            raise NotFound(f"no delivery {quoted(text, 60)} in this team; see: jobdeck deliveries list")
         if len(found) > 1:
             shown = ", ".join(show_id("msg", each) for each in found[:3])
-            raise ValidationError(f"{clean(text, 60)!r} stands for several: {shown}", field="id")
+            raise ValidationError(f"{quoted(text, 60)} stands for several: {shown}", field="id")
         return found[0]
 
     @needs(Permission.JOBS_READ)

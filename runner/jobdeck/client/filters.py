@@ -5,8 +5,10 @@ from __future__ import annotations
 from jobdeck import jsonio, limits
 from jobdeck.errors import ValidationError
 from jobdeck.model import RunFilter
+from jobdeck.states import TriggerType
+from jobdeck.text import quoted
 
-_TEXTS = ("job_type", "queue", "category", "project", "trigger_type", "text")
+_TEXTS = ("job_type", "queue", "category", "project", "text")
 
 
 def check_filter(chosen: RunFilter) -> None:
@@ -21,6 +23,10 @@ def check_filter(chosen: RunFilter) -> None:
                 field=name,
             )
         jsonio.check(value, what=name)
+    if chosen.trigger_type is not None and chosen.trigger_type not in set(TriggerType):
+        known = ", ".join(TriggerType)
+        shown = quoted(chosen.trigger_type, 40)
+        raise ValidationError(f"{shown} is no kind of trigger; choose from {known}", field="trigger_type")
     for name in ("since", "until"):
         moment = getattr(chosen, name)
         if moment is not None and moment.tzinfo is None:

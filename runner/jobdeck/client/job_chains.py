@@ -24,7 +24,7 @@ from jobdeck.store.jobs.chains import (
 )
 from jobdeck.store.jobs.definitions import find_job, find_slug
 from jobdeck.store.jobs.run_template import template_text
-from jobdeck.text import clean
+from jobdeck.text import clean, quoted
 
 Wanted = tuple[Job, tuple[tuple[UUID, Condition], ...], tuple[UUID, ...]]
 """A job, which others it is to start after as well, and which not any more."""
@@ -106,7 +106,7 @@ class JobChains:
             if isinstance(part, UUID) and await database.read(find_job, team_id, part) is not None:
                 found = part
         if found is None:
-            raise NotFound(f"it is to start after {clean(text, 64)!r}, and there is no such job")
+            raise NotFound(f"it is to start after {quoted(text, 64)}, and there is no such job")
         return found
 
     async def _slug(self, job: UUID | str) -> str:

@@ -15,7 +15,7 @@ from jobdeck.client.options import RunOptions
 from jobdeck.client.session import Session
 from jobdeck.definition import JobDefinition, merged_params, parse_definition
 from jobdeck.model import Job, JobRef, JobType, NewRun, RunExtras
-from jobdeck.states import OnConflict, Overlap
+from jobdeck.states import OnConflict, Overlap, TriggerType
 
 
 def build_job_run(
@@ -50,7 +50,7 @@ def build_fired_run(
     new = build_job_run(session, job, registered, None, given)
     assert new.extras is not None and new.extras.job is not None  # noqa: S101, PT018  made just now
     ref = new.extras.job._replace(schedule_id=schedule_id, fire_at=fire_at)
-    return _with_job(new._replace(trigger_type="scheduled"), ref)
+    return _with_job(new._replace(trigger_type=TriggerType.SCHEDULED), ref)
 
 
 _ON_OVERLAP = {

@@ -41,7 +41,7 @@ from jobdeck.states import Condition
 from jobdeck.statistics import Health
 from jobdeck.store.jobs import definitions as store
 from jobdeck.store.lists import statistics
-from jobdeck.text import clean
+from jobdeck.text import clean, quoted
 
 Jobs: TypeAlias = list[Job]
 Versions: TypeAlias = list[JobVersion]
@@ -131,7 +131,7 @@ class JobsApi:
             part = parse_part("job", text)
             if isinstance(part, UUID):
                 return part
-        raise NotFound(f"no job {clean(text, 60)!r} in this project; see: jobdeck jobs list")
+        raise NotFound(f"no job {quoted(text, 60)} in this project; see: jobdeck jobs list")
 
     @needs(Permission.JOBS_READ)
     async def show(self, job_id: UUID) -> Job:

@@ -17,7 +17,7 @@ from jobdeck.errors import ValidationError
 from jobdeck.model import RunExtras
 from jobdeck.retry import Backoff, checked
 from jobdeck.states import Condition, OnConflict
-from jobdeck.text import clean
+from jobdeck.text import clean, quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ def _on_conflict(options: RunOptions, single_flight: bool) -> OnConflict | None:
     except ValueError:
         known = ", ".join(OnConflict)
         raise ValidationError(
-            f"on_conflict is one of {known}, not {clean(str(options.on_conflict), 40)!r}", field="on_conflict"
+            f"on_conflict is one of {known}, not {quoted(str(options.on_conflict), 40)}", field="on_conflict"
         ) from None
     active_key = options.dedupe_key is not None and options.dedupe_window is None
     if mode in _KEYED and not (single_flight or active_key):
@@ -194,7 +194,7 @@ def checked_queue(queue: str) -> str:
     """The name of a queue. Raises ValidationError."""
     if not re.fullmatch(limits.QUEUE_PATTERN, queue):
         raise ValidationError(
-            f"queue {clean(queue, 60)!r} may have letters, digits, '-' and '_', at most {limits.QUEUE_CHARS}, "
+            f"queue {quoted(queue, 60)} may have letters, digits, '-' and '_', at most {limits.QUEUE_CHARS}, "
             f"not {len(queue):,} characters",
             field="queue",
         )

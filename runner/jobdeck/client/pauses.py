@@ -15,7 +15,7 @@ from jobdeck.model import Pause
 from jobdeck.people import Permission
 from jobdeck.states import PauseKind
 from jobdeck.store.control import pauses
-from jobdeck.text import clean
+from jobdeck.text import clean, quoted
 
 # Inside the class the name `list` is its own method.
 Pauses: TypeAlias = list[Pause]
@@ -62,7 +62,7 @@ class PausesApi:
         if kind not in set(PauseKind):
             known = ", ".join(PauseKind)
             raise ValidationError(
-                f"what can be paused is one of {known}, not {clean(kind, 40)!r}", field="kind"
+                f"what can be paused is one of {known}, not {quoted(kind, 40)}", field="kind"
             )
         wanted, scope = PauseKind(kind), self._session.scope
         named = wanted in (PauseKind.QUEUE, PauseKind.TYPE, PauseKind.JOB)
@@ -83,5 +83,5 @@ class PausesApi:
 
 def _checked_type(name: str) -> str:
     if len(name) > limits.JOB_TYPE_CHARS or name != clean(name):
-        raise ValidationError(f"{clean(name, 60)!r} is no name of a job type", field="name")
+        raise ValidationError(f"{quoted(name, 60)} is no name of a job type", field="name")
     return name

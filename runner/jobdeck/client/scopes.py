@@ -13,7 +13,7 @@ from jobdeck.model import Project, Team
 from jobdeck.people import Permission, unknown_team
 from jobdeck.store import scopes
 from jobdeck.store.members import teams_of
-from jobdeck.text import clean
+from jobdeck.text import clean, quoted
 
 
 class TeamsApi:
@@ -66,7 +66,7 @@ class ProjectsApi:
         for project in await self.list():
             if project.slug == slug:
                 return project
-        raise NotFound(f"no project {clean(slug, NAME_CHARS)!r} in this team; see: jobdeck projects list")
+        raise NotFound(f"no project {quoted(slug, NAME_CHARS)} in this team; see: jobdeck projects list")
 
     @acts("project.create", Permission.ADMIN)
     async def create(self, slug: str, name: str | None = None) -> Project:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -38,6 +38,8 @@ from jobdeck.store.jobs.schedules import (
 _log = logging.getLogger("jobdeck.engine.rounds")
 _FIRED_AT_ONCE: Final = 20
 """Schedules. To plan and to fire so many takes some 50 ms."""
+_RUNS_AT_ONCE: Final = 250
+"""Of all fires of a transaction, but that one schedule alone may catch up with more."""
 
 
 class Rounds:
@@ -129,7 +131,7 @@ class Rounds:
     async def _fire(self) -> int:
         made, last = 0, None
         # Each is looked at once: those that cannot be fired do not stand in the way of the others.
-        while fires := await self._due(last):
+        while (fires := await self._due(last)) and fires[-1] != last:
             last = fires[-1]
             handfuls = [
                 fires[start : start + _FIRED_AT_ONCE] for start in range(0, len(fires), _FIRED_AT_ONCE)
@@ -144,11 +146,14 @@ class Rounds:
     async def _fire_some(self, due: list[DueSchedule]) -> int:
         now = from_us(await self._database.read(self._database.now_of))
         plans = [plan for each in due if (plan := await self._plan(each, now)) is not None]
-        results = await self._database.write_many(fire, plans)
-        for result in results:
-            if isinstance(result, JobdeckError):
-                _log.error("a schedule cannot fire: %s", result)
-        return sum(result for result in results if isinstance(result, int))
+        made = 0
+        for some in _pieces(plans):
+            for result in await self._database.write_many(fire, some):
+                if isinstance(result, JobdeckError):
+                    _log.error("a schedule cannot fire: %s", result)
+                else:
+                    made += result
+        return made
 
     async def _plan(self, due: DueSchedule, now: datetime) -> Fire | None:
         """What a due schedule comes to; None where this worker cannot tell, and leaves it to others."""
@@ -169,3 +174,17 @@ class Rounds:
     async def _due(self, last: DueFire | None) -> list[DueFire]:
         database = self._database
         return await database.read(lambda conn: due_fires(conn, database.now_of(conn), last))
+
+
+def _pieces(plans: Sequence[Fire]) -> Iterator[list[Fire]]:
+    """The plans in transactions that are over soon, however many fires were missed."""
+    some: list[Fire] = []
+    runs = 0
+    for plan in plans:
+        if some and runs + len(plan.runs) > _RUNS_AT_ONCE:
+            yield some
+            some, runs = [], 0
+        some.append(plan)
+        runs += len(plan.runs)
+    if some:
+        yield some

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from jobdeck import limits
 from jobdeck.errors import JobdeckError
-from jobdeck.states import Condition, OnConflict
+from jobdeck.states import Condition, OnConflict, TriggerType
 
 
 class JobRef(NamedTuple):
@@ -70,7 +70,7 @@ class NewRun(NamedTuple):
     category: str
     queue: str = limits.DEFAULT_QUEUE
     priority: int = limits.PRIORITY_DEFAULT
-    trigger_type: str = "immediate"
+    trigger_type: str = TriggerType.IMMEDIATE
     triggered_by: str = "system"
     due_at: datetime | None = None
     """None: now, by the database's clock."""

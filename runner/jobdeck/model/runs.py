@@ -221,7 +221,7 @@ class RunFilter:
     text: str | None = None
     """A substring of the job type, the name or the last message of an ended attempt, case-insensitive."""
     trigger_type: str | None = None
-    """How it was made: immediate, delayed, scheduled …"""
+    """How it was made: one of `TriggerType`."""
     job_id: UUID | None = None
     """Only runs of this saved job."""
 

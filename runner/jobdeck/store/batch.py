@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import groupby
-from typing import Any, Protocol
+from typing import Any, Final, NamedTuple, Protocol
+from uuid import UUID
 
 from sqlalchemy import Connection
 
@@ -14,14 +16,15 @@ from jobdeck.errors import DatabaseError
 from jobdeck.store.audit.acts import Part as ActPart
 from jobdeck.store.audit.acts import current, write_acts
 from jobdeck.store.differences import Differences
-from jobdeck.store.failures import is_transient, may_have_committed, translate
+from jobdeck.store.failures import Entangled, is_transient, may_have_committed, translate
 from jobdeck.store.jobs.chain_starts import start_dependants
 from jobdeck.store.lists.counts import write_counts
 from jobdeck.store.locks import lock_for
 from jobdeck.store.transaction import Hint, Rank, Tx, Verb
 
 _log = logging.getLogger("jobdeck.store.batch")
-_RETRIES = 3
+_TRIES = (False, False, True)
+"""Before the last one: whether it may wait for locks out of the order."""
 _UNSETTLED: Any = object()
 # Most claims of an idle worker find nothing and cost no write; a beat may be repeated.
 _MAY_CHANGE_NOTHING = (Rank.BEAT, Rank.CLAIM)
@@ -180,9 +183,7 @@ def _commit_or_halve(
                 unit.settle([failure] * len(unit.items))
             return Hint.NONE
         if not told:
-            # Each may well succeed alone, and then nothing else would show why all is so slow.
-            verbs = ", ".join(sorted({unit.verb.name for unit in units}))
-            _log.warning("%d changes (%s) failed together and are made in halves: %s", size, verbs, failure)
+            _tell_halved(units, size, error)
         done = Hint.NONE
         for half in _halves(units, size // 2):
             done |= _commit_or_halve(conn, half, differences, offset_us, line, told=True)
@@ -190,6 +191,21 @@ def _commit_or_halve(
     for unit, found in zip(units, results, strict=True):
         unit.settle(found)
     return hints
+
+
+def _tell_halved(units: Sequence[Unit], size: int, error: Exception) -> None:
+    """Each may well succeed alone, and then nothing else would show why all is so slow."""
+    # Not its words: a database's own quote the rows.
+    kind = type(getattr(error, "orig", error)).__name__
+    verbs = ", ".join(sorted({unit.verb.name for unit in units}))
+    now = time.monotonic()
+    if now - _told_halved.get((verbs, kind), -_TELL_AGAIN) >= _TELL_AGAIN:
+        _told_halved[verbs, kind] = now
+        _log.warning("%d changes (%s) failed together and are made in halves: %s", size, verbs, kind)
+
+
+_TELL_AGAIN: Final = 60.0
+_told_halved: dict[tuple[str, str], float] = {}
 
 
 def _halves(units: Sequence[Unit], size: int) -> tuple[list[Unit], list[Unit]]:
@@ -209,29 +225,37 @@ def _attempt(
     conn: Connection, units: Sequence[Unit], differences: Differences, offset_us: int, line: Line | None
 ) -> tuple[list[Sequence[Any]], Hint]:
     renewed = False
-    for _ in range(_RETRIES):
+    late: set[UUID] = set()
+    for patient in _TRIES:
         try:
-            return _once(conn, units, differences, offset_us, line, patient=False)
+            return _once(conn, units, _Try(differences, offset_us, late, patient), line)
         except _Unanswered:
             raise
         except Exception as error:
+            if isinstance(error, Entangled):
+                late |= error.run_ids
             # A session that broke before COMMIT was sent has stored nothing; the next try has a new one.
             renews = conn.invalidated and not renewed and line is not None and line.silence is None
             if not (renews or is_transient(error)):
                 raise
             renewed = renewed or renews
-    return _once(conn, units, differences, offset_us, line, patient=True)
+    return _once(conn, units, _Try(differences, offset_us, late, patient=True), line)
+
+
+class _Try(NamedTuple):
+    """What a try has to go by."""
+
+    differences: Differences
+    offset_us: int
+    late: Collection[UUID]
+    """Runs that an earlier try has found out that it needs."""
+    patient: bool
 
 
 def _once(
-    conn: Connection,
-    units: Sequence[Unit],
-    differences: Differences,
-    offset_us: int,
-    line: Line | None,
-    *,
-    patient: bool,
+    conn: Connection, units: Sequence[Unit], attempt: _Try, line: Line | None
 ) -> tuple[list[Sequence[Any]], Hint]:
+    differences = attempt.differences
     results: list[Sequence[Any]] = []
     hints, receipt = Hint.NONE, None
     committing = False
@@ -239,10 +263,10 @@ def _once(
         with conn.begin():
             if line is not None and any(unit.verb.rank not in _MAY_CHANGE_NOTHING for unit in units):
                 receipt, now = line.mark(conn)
-                now += offset_us
+                now += attempt.offset_us
             else:
-                now = differences.now(conn, offset_us)
-            hints = _write_all(Tx(conn, now, differences, patient=patient), units, results)
+                now = differences.now(conn, attempt.offset_us)
+            hints = _write_all(Tx(conn, now, differences, patient=attempt.patient), units, attempt.late, results)
             if line is not None and receipt is None and hints:
                 receipt, _ = line.mark(conn)
             committing = True
@@ -253,8 +277,8 @@ def _once(
     return results, hints
 
 
-def _write_all(tx: Tx, units: Sequence[Unit], results: list[Sequence[Any]]) -> Hint:
-    _lock_in_order(tx, units)
+def _write_all(tx: Tx, units: Sequence[Unit], late: Collection[UUID], results: list[Sequence[Any]]) -> Hint:
+    _lock_in_order(tx, units, late)
     for _, same in groupby(units, key=lambda unit: unit.verb.name):
         results += _write(tx, list(same))
     start_dependants(tx)
@@ -287,13 +311,14 @@ def _parts_of_acts(units: Sequence[Unit], results: Sequence[Sequence[Any]]) -> l
     ]
 
 
-def _lock_in_order(tx: Tx, units: Sequence[Unit]) -> None:
+def _lock_in_order(tx: Tx, units: Sequence[Unit], late: Collection[UUID]) -> None:
     """One verb takes its locks in the order of all transactions; several, one after the other, would not."""
-    if len({unit.verb.name for unit in units if (of := unit.verb.locks) and of.matter(unit.items)}) > 1:
+    waits = {unit.verb.name for unit in units if (of := unit.verb.locks) and of.matter(unit.items)}
+    if len(waits) > 1 or late:
         wanted = [
             (locks, item) for unit in units if (locks := unit.verb.locks) is not None for item in unit.items
         ]
-        lock_for(tx.conn, tx.differences, wanted)
+        lock_for(tx.conn, tx.differences, wanted, late)
         tx.locked = True
 
 

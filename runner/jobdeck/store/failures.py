@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from uuid import UUID
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -35,7 +36,11 @@ def sqlstate(error: BaseException) -> str:
 
 
 class Entangled(Exception):
-    """A lock is needed that is not to be waited for, and somebody else has it."""
+    """Runs have to be locked that are not to be waited for any more, and somebody else has some of them."""
+
+    def __init__(self, run_ids: Iterable[UUID]) -> None:
+        super().__init__("runs that have to be locked are locked by somebody else, or are not there")
+        self.run_ids = frozenset(run_ids)
 
 
 def is_transient(error: BaseException) -> bool:

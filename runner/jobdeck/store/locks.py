@@ -4,7 +4,8 @@ What depends on runs that have ended comes after all verbs: the jobs that are to
 
 Who keeps to it is never the victim of a deadlock. Rows taken by SKIP LOCKED are not waited for and may come in any
 order. Who has to lock a run late, because one that it waits for has ended, waits for nobody either: where somebody else
-has it the transaction is undone and tried again. A lease is looked for when its run is locked, not earlier: it may have
+has it the transaction is undone and tried again, with that run locked in its place in the order; only when that has not
+helped twice is it waited for out of order. A lease is looked for when its run is locked, not earlier: it may have
 been made while that was waited for.
 """
 
@@ -42,9 +43,11 @@ def lock_runs(conn: Connection, differences: Differences, run_ids: Iterable[UUID
     _lock(conn, differences, set(run_ids), set())
 
 
-def lock_for(conn: Connection, differences: Differences, wanted: Iterable[tuple[Locks, Any]]) -> None:
-    """Lock at once what some items of different verbs would lock one after the other."""
-    run_ids: set[UUID] = set()
+def lock_for(
+    conn: Connection, differences: Differences, wanted: Iterable[tuple[Locks, Any]], late: Iterable[UUID]
+) -> None:
+    """Lock at once what some items of different verbs would lock one after the other, and runs needed `late`."""
+    run_ids = set(late)
     lease_ids: set[UUID] = set()
     for locks, item in wanted:
         (run_ids if locks.runs else lease_ids).update(locks.ids(item))

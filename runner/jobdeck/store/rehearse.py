@@ -29,7 +29,7 @@ def rehearse(tx: Tx, items: Sequence[Rehearsal]) -> Sequence[Run | JobdeckError]
 
 def _rehearse(tx: Tx, item: Rehearsal) -> Run | JobdeckError:
     # Counts and hints are those of a transaction that will not be.
-    trial = Tx(tx.conn, tx.now, tx.differences)
+    trial = Tx(tx.conn, tx.now, tx.differences, patient=tx.patient)
     with tx.conn.begin_nested() as savepoint:
         (result,) = enqueue(trial, [item.run])
         found: Run | JobdeckError | None = result if isinstance(result, JobdeckError) else None

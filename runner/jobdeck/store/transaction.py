@@ -73,9 +73,10 @@ class Tx:
     ends: list[JobEnd] = field(default_factory=list)
     """Runs of saved jobs that have ended: other jobs may start after them."""
     patient: bool = True
-    """Whether it may wait for locks out of the order of all transactions: a last try does, and risks a deadlock."""
+    """Whether it may wait for locks out of the order of all transactions, and risk a deadlock: where nobody would try
+    it again."""
     locked: bool = False
-    """Whether all that its verbs wait for was locked before the first of them."""
+    """Whether the runs and leases that the items of its verbs name were locked before the first verb."""
     _moves: list[tuple[UUID, str, Status | None, Status | None]] = field(default_factory=list)
 
     def count(self, team_id: UUID, job_type: str, before: Status | None, after: Status | None) -> None:

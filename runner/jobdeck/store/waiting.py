@@ -140,7 +140,7 @@ def _lock_late(tx: Tx, run_ids: Collection[UUID]) -> None:
     if tx.patient:
         tx.differences.lock_rows(tx.conn, runs.c.id, run_ids)
     elif not tx.differences.lock_free_rows(tx.conn, runs.c.id, run_ids):
-        raise Entangled("runs that are to be freed are locked by somebody else")
+        raise Entangled(run_ids)
 
 
 _OPEN: Final = run_waits.c.open

@@ -12,6 +12,7 @@ from pydantic_core import to_jsonable_python
 from jobdeck.errors import ValidationError
 from jobdeck.ids import new_id
 from jobdeck.model import JobRef, NewRun, RunExtras
+from jobdeck.states import TriggerType
 
 
 def template_text(run: NewRun) -> str:
@@ -40,7 +41,7 @@ def run_of(text: str, *, version: int, triggered_by: str) -> NewRun:
     job = run.extras.job._replace(version=version)
     return run._replace(
         id=new_id(),
-        trigger_type="dependency",
+        trigger_type=TriggerType.DEPENDENCY,
         triggered_by=triggered_by,
         extras=run.extras._replace(job=job),
     )

@@ -175,7 +175,8 @@ def fire(tx: Tx, items: Sequence[Fire]) -> Sequence[int | JobdeckError]:
 def _unmoved(tx: Tx, items: Sequence[Fire]) -> list[int]:
     """Which of these fires are still to be dealt with; their schedules are locked until the transaction has ended."""
     query = select(schedules.c.id, schedules.c.next_fire_at).where(
-        schedules.c.id.in_({item.schedule_id for item in items})
+        schedules.c.id.in_({item.schedule_id for item in items}),
+        schedules.c.next_fire_at.in_({to_us(item.seen) for item in items}),
     )
     # One that is locked is being fired by somebody else, who may take long over it.
     rows = tx.conn.execute(tx.differences.unlocked_only(query.order_by(schedules.c.id), schedules))

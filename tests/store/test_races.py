@@ -20,8 +20,8 @@ from jobdeck.states import AttemptOutcome, Condition, Status
 from jobdeck.store.amend import Amend, amend
 from jobdeck.store.changes import Cancel, RetryRun, cancel, retry
 from jobdeck.store.enqueue import enqueue
-from jobdeck.store.leases import report
 from jobdeck.store.jobs.definitions import SwitchJob, switch_jobs
+from jobdeck.store.leases import report
 from jobdeck.store.schema import jobs, runs
 from tests.store.clients import SPECS, client_of
 from tests.store.deck import Deck

@@ -114,7 +114,7 @@ async def test_what_another_worker_has_fired_is_not_planned(client: Client, deck
 
 
 async def test_fires_of_one_transaction_come_out_each_by_itself(client: Client, deck: Deck) -> None:
-    """Of those fired together one makes its run, one skips it, one is disabled, one has moved on, one is asked twice."""
+    """Of those fired together one makes its run, one skips it, one is disabled, one has moved on, one comes twice."""
     slugs = ("made", "skipped", "disabled", "moved", "twice")
     ids = {slug: (await scheduled(client, slug, overlap="skip")).id for slug in slugs}
     deck.forward(60)

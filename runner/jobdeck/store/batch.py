@@ -266,7 +266,9 @@ def _once(
                 now += attempt.offset_us
             else:
                 now = differences.now(conn, attempt.offset_us)
-            hints = _write_all(Tx(conn, now, differences, patient=attempt.patient), units, attempt.late, results)
+            hints = _write_all(
+                Tx(conn, now, differences, patient=attempt.patient), units, attempt.late, results
+            )
             if line is not None and receipt is None and hints:
                 receipt, _ = line.mark(conn)
             committing = True

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psycopg
@@ -15,7 +17,7 @@ from jobdeck.store.claim import ClaimedRun
 from jobdeck.store.open import require_head, revision_of, upgrade
 from jobdeck.store.postgres import notifications
 from jobdeck.store.postgres.notifications import UNHEARD
-from jobdeck.store.postgres.pooler import BEHIND_POOLER
+from jobdeck.store.postgres.pooler import BEHIND_POOLER, _change_backends
 from tests.databases import opened
 from tests.pooler import pooled
 from tests.postgres import PostgresServer, create_database, drop_database
@@ -31,6 +33,27 @@ async def test_transaction_mode_is_noticed(database_url: str, size: int) -> None
     with pooled(database_url, size=size) as pooler:
         async with opened(pooler.url) as database:
             assert database.deafness is BEHIND_POOLER
+
+
+class Seen:
+    """A connection that has these backends, one after the other; in a transaction, one for all of it."""
+
+    def __init__(self, *backends: int) -> None:
+        self._backends = list(backends)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        yield
+
+    async def fetchval(self, _query: str) -> int:
+        return self._backends.pop(0)
+
+
+@pytest.mark.parametrize(("later", "is_pooled"), [(7, True), (1, False)])
+async def test_backends_that_are_the_same_by_chance(database_kind: str, later: int, is_pooled: bool) -> None:
+    """Where others take backends in between, two connections may be given theirs again: it is looked at again."""
+    first, second = Seen(1, 1, later, 1), Seen(*[2] * 8)
+    assert await _change_backends(first, second, 1) is is_pooled
 
 
 async def test_a_server_of_its_own_is_no_pooler(database_url: str) -> None:

@@ -19,6 +19,8 @@ from jobdeck.store.signals import Deafness
 
 # How long a query may take that nothing but a pooler without a free backend can hold up.
 _WAIT: Final = 2.0
+# While others take backends too, each of the two may be given its own again; so often in a row it is theirs.
+_LOOKS: Final = 4
 _WHICH: Final = "SELECT pg_backend_pid()"
 
 BEHIND_POOLER: Final = Deafness(
@@ -57,16 +59,19 @@ async def _look(dsn: str, timeout: float) -> bool:
 async def _change_backends(first: Any, second: Any, backend: int) -> bool:
     """Whether two connections, one of them in a transaction while the other looks, do not keep a backend each."""
     of_first, of_second = {backend}, set()
-    async with second.transaction():
-        of_second.add(await second.fetchval(_WHICH))
-        try:
-            of_first.add(await asyncio.wait_for(_backend(first), _WAIT))
-        except TimeoutError:
-            # Its backend was free a moment ago: the transaction beside it has it now.
+    for _ in range(_LOOKS):
+        async with second.transaction():
+            of_second.add(await second.fetchval(_WHICH))
+            try:
+                of_first.add(await asyncio.wait_for(_backend(first), _WAIT))
+            except TimeoutError:
+                # Its backend was free a moment ago: the transaction beside it has it now.
+                return True
+        # One that takes its backends in turn may have come round to the first one again.
+        of_second.add(await _backend(second))
+        if len(of_first) > 1 or len(of_second) > 1 or not of_first.isdisjoint(of_second):
             return True
-    # One that takes its backends in turn may have come round to the first one again.
-    of_second.add(await _backend(second))
-    return len(of_first) > 1 or len(of_second) > 1 or not of_first.isdisjoint(of_second)
+    return False
 
 
 @asynccontextmanager

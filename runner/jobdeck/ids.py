@@ -15,6 +15,8 @@ from uuid import UUID
 
 from jobdeck.errors import ValidationError
 
+NO_ID: Final = UUID(int=0)
+"""The id of nothing."""
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _VALUES: Final = {char: index for index, char in enumerate(_ALPHABET)}
 _PAIRS: Final = [first + second for first in _ALPHABET for second in _ALPHABET]

@@ -6,8 +6,17 @@ import asyncio
 import threading
 from contextlib import suppress
 
+from jobdeck import Cancelled, Context
+
 # Far beyond what anything here takes; a test that gets here has failed.
 PATIENCE = 20.0
+
+
+async def asked_to_stop(ctx: Context) -> None:
+    """Return once the run has been asked to stop. Raises TimeoutError."""
+    async with asyncio.timeout(PATIENCE):
+        with suppress(Cancelled):
+            await ctx.sleep("1h")
 
 
 class Gate:

@@ -15,7 +15,7 @@ from jobdeck.model import CancelEffect
 from jobdeck.states import Status
 from tests.engine.bench import Bench, outcomes
 from tests.engine.faults import FaultyDatabase
-from tests.engine.gate import Gate
+from tests.engine.gate import Gate, asked_to_stop
 
 # Longer than any test waits: what happens sooner was not caused by it.
 NEVER = 3_600.0
@@ -175,8 +175,7 @@ async def test_a_result_after_the_request_is_kept(bench: Bench) -> None:
     @handler("finisher", cancel_grace=NEVER)
     async def finisher(ctx: Context) -> str:
         began.open()
-        while not ctx.cancelled:
-            await asyncio.sleep(0.001)
+        await asked_to_stop(ctx)
         return "done after all"
 
     run_id = await bench.trigger(finisher)
@@ -191,23 +190,19 @@ async def test_a_result_after_the_request_is_kept(bench: Bench) -> None:
 async def test_whatever_else_ends_it_after_the_request_is_a_cancel(bench: Bench) -> None:
     """An error, a snooze or a timeout after the request puts nothing back: the run is cancelled."""
 
-    async def told(ctx: Context) -> None:
-        while not ctx.cancelled:
-            await asyncio.sleep(0.001)
-
     @handler("fails", cancel_grace=NEVER)
     async def fails(ctx: Context) -> None:
-        await told(ctx)
+        await asked_to_stop(ctx)
         raise OSError("disk")
 
     @handler("snoozes", cancel_grace=NEVER)
     async def snoozes(ctx: Context) -> None:
-        await told(ctx)
+        await asked_to_stop(ctx)
         raise Snooze("1h")
 
     @handler("hangs", cancel_grace=NEVER, timeout=0.3)
     async def hangs(ctx: Context) -> None:
-        await told(ctx)
+        await asked_to_stop(ctx)
         await asyncio.Event().wait()
 
     specs = (fails, snoozes, hangs)

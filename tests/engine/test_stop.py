@@ -17,7 +17,7 @@ from jobdeck.states import Status
 from jobdeck.store.fleet import list_workers
 from jobdeck.store.schema import leases
 from tests.engine.bench import Bench, outcomes, started
-from tests.engine.gate import Gate
+from tests.engine.gate import Gate, asked_to_stop
 
 
 def beats(conn: Connection) -> list[int]:
@@ -141,8 +141,7 @@ async def test_a_cancel_asked_before_the_stop_is_not_given_back(bench: Bench) ->
 
     @handler("slow", cancel_grace=60)
     async def slow(ctx: Context) -> None:
-        while not ctx.cancelled:
-            await asyncio.sleep(0.001)
+        await asked_to_stop(ctx)
         told.open()
         await asyncio.Event().wait()
 

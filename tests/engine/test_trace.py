@@ -19,6 +19,7 @@ from jobdeck.store.database import Database
 from jobdeck.store.schema import attempts
 from tests.engine import isolated_handlers
 from tests.engine.bench import Bench
+from tests.engine.gate import Gate
 from tests.store.deck import execute_statement, team_of
 
 WORKERS = ("queue_wait", "claim", "load", "handler", "commit", "total")
@@ -209,14 +210,14 @@ def test_phases_that_come_while_it_is_made() -> None:
 
 async def test_an_attempt_given_up_has_one(bench: Bench) -> None:
     """Its handler has not ended: it counts until it was given up."""
-    holding = asyncio.Event()
+    let_go = Gate()
 
     @handler("deaf", cancel_grace=0.01)
     async def deaf(ctx: Context) -> None:
         """Hold on to the cancel until the test lets go."""
-        while not holding.is_set():
+        while not let_go.is_open:
             try:
-                await asyncio.sleep(0.01)
+                await let_go.passed()
             except asyncio.CancelledError:
                 continue
 
@@ -225,7 +226,7 @@ async def test_an_attempt_given_up_has_one(bench: Bench) -> None:
         await bench.until(run_id, lambda run: run.status is Status.RUNNING)
         await bench.client.runs.cancel(run_id)
         run = await bench.ended(run_id)
-        holding.set()
+        let_go.open()
     (attempt,) = run.attempts
     assert attempt.outcome == AttemptOutcome.ABANDONED
     assert attempt.trace["handler"] > timedelta(0)

@@ -54,6 +54,7 @@ class Proxy:
         self._target = target
         self._loop = asyncio.new_event_loop()
         self._links: set[_Link] = set()
+        self._one_less = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self.refusing = False
@@ -106,7 +107,8 @@ class Proxy:
             self._server.close()
         await self._each(_Link.reset)
         while self._links:
-            await asyncio.sleep(0.01)
+            self._one_less.clear()
+            await self._one_less.wait()
 
     async def _each(self, act: Callable[[_Link], None]) -> None:
         for link in list(self._links):
@@ -133,6 +135,7 @@ class Proxy:
             await link.run()
         finally:
             self._links.discard(link)
+            self._one_less.set()
 
 
 Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]

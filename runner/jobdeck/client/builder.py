@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any, Final
-from uuid import UUID
+from typing import Any
 
 from jobdeck import jsonio, limits
 from jobdeck.client.announcing import announced
@@ -25,13 +24,11 @@ from jobdeck.client.options import (
 )
 from jobdeck.client.session import Session
 from jobdeck.errors import Forbidden, UnknownJobType, ValidationError
-from jobdeck.ids import new_id
+from jobdeck.ids import NO_ID, new_id
 from jobdeck.model import JobType, NewRun
 from jobdeck.spec import HandlerSpec
 from jobdeck.states import TriggerType
 from jobdeck.text import clean, quoted
-
-_NO_ID: Final = UUID(int=0)
 
 
 class RunBuilder:
@@ -104,7 +101,7 @@ class RunBuilder:
         priority = limits.PRIORITY_DEFAULT if options.priority is None else options.priority
         return NewRun(
             # Each run gets one of its own.
-            id=_NO_ID,
+            id=NO_ID,
             team_id=session.scope.team_id,
             project_id=session.project.id if session.project and facts.scope == "project" else None,
             job_type=job_type,

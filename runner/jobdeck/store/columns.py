@@ -12,6 +12,8 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from jobdeck.ids import NO_ID
+
 
 class Id(TypeDecorator[UUID]):
     """A UUID: `uuid` on PostgreSQL, 16 bytes on SQLite, whose order is the order of the values on both."""
@@ -34,16 +36,13 @@ class Id(TypeDecorator[UUID]):
         return None if dialect.name == "postgresql" else id_of
 
 
-_NO_ID: Final = UUID(int=0)
-
-
 def id_of(value: bytes | None) -> UUID | None:
     """What SQLite has in a column of ids."""
     try:
         return None if value is None else UUID(bytes=value)
     except (TypeError, ValueError):
         # SQLite keeps whatever is put there; it is the id of nothing then, and one row does not hide all others.
-        return _NO_ID
+        return NO_ID
 
 
 def word(value: str) -> ColumnElement[str]:

@@ -5,8 +5,8 @@ What depends on runs that have ended comes after all verbs: the jobs that are to
 Who keeps to it is never the victim of a deadlock. Rows taken by SKIP LOCKED are not waited for and may come in any
 order. Who has to lock a run late, because one that it waits for has ended, waits for nobody either: where somebody else
 has it the transaction is undone and tried again, with that run locked in its place in the order; only when that has not
-helped twice is it waited for out of order. A lease is looked for when its run is locked, not earlier: it may have
-been made while that was waited for.
+helped is it waited for out of order. A lease is looked for when its run is locked, not earlier: it may have been made
+while that was waited for.
 """
 
 from __future__ import annotations
